@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from medsam.errors import InputError
 from medsam.files import write_text
 from medsam.masks import CompactMask
 from medsam.metrics.surface import surface_distances
+from medsam.progress import ProgressCallback
 from medsam.store.project_records import Annotation, NewTask, Task, TaskEvent, TaskKind, TaskState
 
 # before what is drawn; for reviewers alone
@@ -74,8 +76,13 @@ def compare_tasks(
     )
 
 
-def pairs(project: AnnotationProject, *, distances: bool = False) -> list[Pair]:
-    """All scans that two people have drawn, compared; only what was not compared before takes time."""
+def pairs(
+    project: AnnotationProject, *, distances: bool = False, progress: ProgressCallback | None = None
+) -> list[Pair]:
+    """All scans that two people have drawn, compared; only what was not compared before takes time.
+
+    distances: of scans that can be read. progress: called with (done, in all).
+    """
     store = project.store
     seconds = store.tasks(_HANDED_IN, _SECOND)
     if not seconds:
@@ -85,11 +92,13 @@ def pairs(project: AnnotationProject, *, distances: bool = False) -> list[Pair]:
     at = _times(store.task_events(kinds=["submitted"]))
     people = {user.id: user.name for user in store.users()}
     known, found, changed = _known(project), [], False
-    for first, second in both:
+    for number, (first, second) in enumerate(both):
+        if progress is not None:
+            progress(number, len(both))
         key = f"{first.id} {at[first.id].isoformat()} {second.id} {at[second.id].isoformat()}"
         agreed = known.get(key)
         if agreed is None or (distances and any(one.hd95_mm is None and one.dice for one in agreed)):
-            agreed = compare_tasks(project, first, second, distances=distances)
+            agreed = _compared(project, first, second, distances)
             known[key], changed = agreed, True
         readers = people.get(first.holder or 0, "?"), people.get(second.holder or 0, "?")
         found.append(Pair(first, second, readers, agreed))
@@ -98,27 +107,50 @@ def pairs(project: AnnotationProject, *, distances: bool = False) -> list[Pair]:
     return found
 
 
-def agreement(project: AnnotationProject, *, distances: bool = False) -> list[dict[str, Any]]:
-    """By structure and pair of readers: mean Dice, mean HD95 where there are distances, and of how many scans."""
-    groups: dict[tuple[str, tuple[str, str]], list[Agreed]] = {}
-    for pair in pairs(project, distances=distances):
+def agreement(
+    project: AnnotationProject,
+    *,
+    distances: bool = False,
+    places: int = 0,
+    progress: ProgressCallback | None = None,
+) -> list[dict[str, Any]]:
+    """By structure and pair of readers: Dice of scans (mean and least), HD95 where there are distances (mean), and of
+    how many scans and masks (slices on which one of the two has something).
+
+    places: with so many slices on which the two differ most, by the names of their scans. progress: see `pairs`.
+    """
+    groups: dict[tuple[str, tuple[str, str]], list[tuple[int, Agreed]]] = {}
+    for pair in pairs(project, distances=distances, progress=progress):
         both = (min(pair.readers), max(pair.readers))
         for one in pair.agreed:
             if one.dice is not None:
-                groups.setdefault((one.structure, both), []).append(one)
+                groups.setdefault((one.structure, both), []).append((pair.first.scan, one))
+    names = {scan.id: scan.name for scan in project.store.scans()} if places and groups else {}
     lines = []
     for (structure, both), found in sorted(groups.items()):
-        far = [one.hd95_mm for one in found if one.hd95_mm is not None]
-        lines.append(
-            {
-                "structure": structure,
-                "readers": list(both),
-                "dice": float(np.mean([one.dice for one in found])),
-                "hd95_mm": float(np.mean(far)) if far else None,
-                "scans": len(found),
-            }
-        )
+        dice = [one.dice for _, one in found if one.dice is not None]
+        far = [one.hd95_mm for _, one in found if one.hd95_mm is not None]
+        line = {
+            "structure": structure,
+            "readers": list(both),
+            "dice": float(np.mean(dice)),
+            "dice_min": min(dice),
+            "hd95_mm": float(np.mean(far)) if far else None,
+            "scans": len(found),
+            "masks": sum(len(one.slices) for _, one in found),
+        }
+        if places:
+            worst = sorted((value, names[scan], index) for scan, one in found for index, value in one.slices)
+            line["places"] = [{"scan": scan, "slice": index, "dice": value} for value, scan, index in worst[:places]]
+        lines.append(line)
     return lines
+
+
+def decisions(project: AnnotationProject) -> dict[str, int]:
+    """How many were taken between two readings, and how many of these by one of the two readers."""
+    taken = {event.task: bool(event.details.get("own")) for event in project.store.task_events(kinds=["taken"])}
+    done = [taken.get(task.id, False) for task in project.store.tasks(_HANDED_IN, _ADJUDICATE)]
+    return {"decisions": len(done), "own": sum(done)}
 
 
 def disagreements(project: AnnotationProject) -> list[tuple[Pair, Agreed, Task | None]]:
@@ -175,6 +207,14 @@ def gold_results(project: AnnotationProject) -> list[dict[str, Any]]:
 # -- how ------------------------------------------------------------------------------------------------------------
 
 Masks = dict[str, dict[int, CompactMask]]
+
+
+def _compared(project: AnnotationProject, first: Task, second: Task, distances: bool) -> tuple[Agreed, ...]:
+    """Without distances where the scan cannot be read any more: what was drawn can still be compared."""
+    if distances:
+        with suppress(InputError):
+            return compare_tasks(project, first, second, distances=True)
+    return compare_tasks(project, first, second)
 
 
 def _handed_in(project: AnnotationProject, task: Task) -> Masks:

@@ -14,6 +14,7 @@ ACTIONS: dict[str, tuple[str, str]] = {
     "propose": ("medsam.cli.annotate_propose", "stage 2: masks that the model is sure of come filled in"),
     "automatic": ("medsam.cli.annotate_automatic", "stage 3: the model alone, on what it is sure of from every side"),
     "audit": ("medsam.cli.annotate_audit", "a sample of what the model made alone, and what people say of it"),
+    "agreement": ("medsam.cli.annotate_agreement", "how far two readers of a scan agree, and where they differ most"),
     "round": (
         "medsam.cli.annotate_round",
         "train on what was accepted, measure, and promote what is better; resumable",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,11 @@ from medsam.annotation.mixing import handed_in, next_task
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.settings import Settings
 from medsam.annotation.starting import read_data, start_project
+from medsam.cli.main import main
 from medsam.masks import CompactMask
 from medsam.metrics.surface import surface_distances
 from medsam.store.project_records import NewAnnotation, Task
+from medsam.store.readers import Role
 
 
 @pytest.fixture
@@ -87,6 +91,51 @@ def test_readings_that_agree_need_nobody(project):
     assert (line["structure"], line["readers"]) == ("disc", ["Anna", "Ben"])
     ours, theirs = (bar(first, 0, columns).mask.to_array()[None] for columns in ((0, 10), (0, 8)))
     assert line["hd95_mm"] == surface_distances(ours, theirs, (3, 1, 1)).hd95()
+
+
+def test_the_command_tells_how_far_two_readers_agree_and_where_they_differ_most(project, tmp_path, capsys):
+    words = ["annotate", "agreement", str(project.folder)]
+    assert main(words) == 0
+    assert "No scan was drawn by two readers yet" in capsys.readouterr().out
+    anna, ben, rita = people(project.store)
+    first = submit(project, anna, lambda task: [bar(task, n, (0, 10)) for n in range(3)])
+    handed_in(project, first)
+    second = submit(project, ben, lambda task: [bar(task, 0, (0, 10)), bar(task, 1, (5, 15))], kinds=["second"])
+    handed_in(project, second)
+    project.store.change_user(rita.id, active=False)
+    ben = project.store.change_user(ben.id, role=Role.REVIEWER).reader
+    submit(project, ben, lambda task: [bar(task, 0, (0, 10))], kinds=["adjudicate"])
+    assert main([*words, "--json", "--csv", str(tmp_path / "agreement.csv")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (line,) = found["agreement"]
+    (disc, _) = compare_tasks(project, first, second, distances=True)
+    assert {name: line[name] for name in ("structure", "readers", "scans", "masks")} == {
+        "structure": "disc",
+        "readers": ["Anna", "Ben"],
+        "scans": 1,
+        "masks": 3,
+    }
+    assert (line["dice"], line["dice_min"], line["hd95_mm"]) == (pytest.approx(0.6), pytest.approx(0.6), disc.hd95_mm)
+    scan = project.store.scan(first.scan).name
+    assert line["places"] == [{"scan": scan, "slice": n, "dice": dice} for n, dice in ((2, 0.0), (1, 0.5), (0, 1.0))]
+    assert (found["decisions"], found["own"]) == (1, 1)
+    (row,) = csv.DictReader((tmp_path / "agreement.csv").read_text().splitlines())
+    assert (row["reader"], row["other_reader"], row["masks"], row["worst_slice"]) == ("Anna", "Ben", "3", "2")
+    assert float(row["hd95_mm"]) == disc.hd95_mm
+    assert main(words) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{scan} 2 (0.00), {scan} 1 (0.50)" in shown
+    assert "1 decision by reviewers; 1 of them by one of the two readers" in shown
+
+
+def test_a_scan_that_is_gone_leaves_its_readings_to_be_compared(project):
+    anna, ben, _ = people(project.store)
+    first = submit(project, anna, lambda task: [bar(task, 0, (0, 10))])
+    handed_in(project, first)
+    submit(project, ben, lambda task: [bar(task, 0, (0, 8))], kinds=["second"])
+    project.case(project.store.scan(first.scan)).image.unlink()
+    (line,) = agreement(project, distances=True)
+    assert (line["dice"], line["hd95_mm"]) == (pytest.approx(8 / 9), None)
 
 
 def test_a_reading_that_was_returned_counts_as_it_was_handed_in_last(project):

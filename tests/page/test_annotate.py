@@ -326,3 +326,22 @@ def test_what_a_model_proposes_is_accepted_by_a_key_and_handed_in_as_it_is(visit
     assert (one.status, one.structure, one.effort.clicks) == ("accepted", LEFT, 0)
     ann.page.get_by_role("link", name="Statistics").click()
     expect(ann.page.get_by_role("region", name="By structure").get_by_role("row").filter(has_text=LEFT)).to_be_visible()
+
+
+def test_on_a_phone_nothing_lies_over_the_fields_of_the_window(chromium, site):
+    from in_browser import opened
+
+    with opened(chromium, site.url, site.cookies("ann"), viewport={"width": 390, "height": 844}) as watched:
+        page = watched.page
+        page.goto("/#/")
+        page.get_by_role("link", name="s2").first.click()
+        bar = page.get_by_role("toolbar", name="How the images are shown")
+        bar.get_by_label("Level").wait_for()
+        boxes = [one.bounding_box() for one in bar.locator("input, select, button").all()]
+        assert len(boxes) >= 5
+        for n, one in enumerate(boxes):
+            assert 0 <= one["x"] <= 390 - one["width"], "all of it is on screen"
+            for other in boxes[n + 1 :]:
+                aside = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+                assert aside or abs(one["y"] - other["y"]) >= min(one["height"], other["height"])
+        assert watched.unexpected() == []

@@ -159,6 +159,9 @@ def begin(arguments: argparse.Namespace, root: Path) -> tuple[Path, Path, dict[s
         words += ["--slices", str(arguments.slices)] if arguments.set == "hippocampus" else []
         words += ["--propose", str(arguments.propose), "--measure", str(arguments.measure)]
         medsam("annotate", "init", str(project), *words, threads=arguments.threads)
+        if arguments.embeddings is not None:
+            arguments.embeddings.mkdir(parents=True, exist_ok=True)
+            (project / "embeddings").symlink_to(arguments.embeddings.resolve())
     return project, manifest, eye
 
 
@@ -239,6 +242,7 @@ def main() -> None:
     parser.add_argument("--propose-from", type=int, default=3, help="round from which masks are filled in (stage 2)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fit", nargs="*", default=["data.batch_size=4"], metavar="KEY=VALUE", help="of `medsam fit`")
+    parser.add_argument("--embeddings", type=Path, help="a folder that runs share: each slice is encoded once for all")
     parser.add_argument("--pool", type=int, default=80, help="scans that wait to be drawn at the beginning")
     arguments = parser.parse_args()
     name = f"{arguments.set}-{arguments.order}-{arguments.seed}"

@@ -58,6 +58,7 @@ class ThresholdSam(torch.nn.Module):
             embed_side=size // 4,
             prompts=("box", "points", "mask"),
             use_priors=True,
+            mask_threshold=0.0,
         )
         self.encoded = 0
         self.decoded = 0

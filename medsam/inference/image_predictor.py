@@ -78,8 +78,9 @@ class Embedding:
 class Prediction:
     """The masks of P prompts on one crop.
 
-    predicted_iou: (P, M), as the network says it, not clamped. logits: (P, M, s, s) of the network, fit to be a mask
-    prompt. frame: of the crop. usage: of decoding.
+    predicted_iou: (P, M), as the network says it, not clamped. logits: (P, M, s, s) of the network less the model's
+    `mask_threshold`: a mask is where they are above 0. They are fit to be a mask prompt. frame: of the crop. usage: of
+    decoding.
     """
 
     predicted_iou: np.ndarray
@@ -260,7 +261,7 @@ class ImagePredictor:
                     f"{self.name} answers with numbers that are not finite. The weights may be damaged: "
                     "fetch them again, or use another checkpoint."
                 )
-            predicted_iou = scores.cpu().numpy()
+            predicted_iou, logits = scores.cpu().numpy(), logits - self.sam.spec.mask_threshold
             for row, number in enumerate(batch.members):
                 best = int(predicted_iou[row].argmax())
                 chosen = slice(best, best + 1) if batch.best else slice(None)
@@ -319,7 +320,8 @@ class ImagePredictor:
     def _mask_logits(self, frame: Frame, prompt: SlicePrompt, earlier: torch.Tensor | None) -> torch.Tensor:
         """(1, s, s)."""
         if earlier is not None:
-            return earlier[None].to(self.device)
+            # as the network said it
+            return earlier[None].to(self.device) + self.sam.spec.mask_threshold
         if prompt.mask is None:
             raise PromptError("A prompt without a mask has no mask logits.")
         return frame.mask_prompt(prompt.mask[None], self.logit_side).to(self.device)

@@ -85,6 +85,8 @@ class ModelSpec:
     use_priors: whether a box's shape and the pixels in it count beside the network (`inference.priors`). They help
     published weights; weights that were fine-tuned with loose boxes know better, and lose by it with such boxes.
     Called "evidence" in cards.
+    mask_threshold: a pixel is the mask's where the network's logit is above it, as in SAM, whose weights have 0. `fit`
+    chooses it on validation patients: on few examples a network learns to be sure of too little on those it never saw.
     licence: of the public weights, empty when unknown. asset: name for `medsam.assets.cache.fetch`, None when the
     weights cannot be fetched. note: how a loader arrived at this spec when it had to assume something; it does
     not take part in comparisons.
@@ -101,6 +103,7 @@ class ModelSpec:
     note: str = field(default="", compare=False)
     prompts: tuple[str, ...] = ("box", "points", "mask")
     use_priors: bool = True
+    mask_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         if self.encoder.image_size != self.preprocess.size:
@@ -147,6 +150,7 @@ class ModelSpec:
                 note=str(card.get("note", "")),
                 prompts=tuple(str(kind) for kind in card.get("prompts", ("box", "points", "mask"))),
                 use_priors=bool(card.get("evidence", True)),
+                mask_threshold=float(card.get("mask_threshold", 0.0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(

@@ -32,7 +32,7 @@ from medsam.training.losses import LossWeights
 from medsam.training.optimise import OptimiserSettings, build_optimiser, schedule
 from medsam.training.prompt_simulation import PromptSimulation
 from medsam.training.samples import ValidationSample
-from medsam.training.score import VolumeDice
+from medsam.training.score import MASK_THRESHOLDS, VolumeDice, best_threshold
 from medsam.training.step import TrainableParts, choose_parts, interaction_losses, rest_batch_norms
 
 
@@ -108,7 +108,8 @@ class SamFineTuning(LightningModule):
         self.baseline_scores: dict[str, float] = {}
         # the step after which this process last scored the validation cases
         self.scored_at: int | None = None
-        self._volume_dice: VolumeDice | None = None
+        # mask threshold -> scores of an epoch of validation
+        self._volume_dice: dict[float, VolumeDice] = {}
         self.train()  # weights come ready to answer, and Lightning leaves modes as it finds them
 
     @property
@@ -218,6 +219,10 @@ class SamFineTuning(LightningModule):
 
         Of a model that was shown no box the mask of a click in the middle, by predicted IoU the best of three.
         """
+        return self._predict(sample) > self.spec.mask_threshold
+
+    def _predict(self, sample: ValidationSample) -> Tensor:
+        """Logits (V, P, h, w) of the same masks."""
         if self.asks_clicks:
             clicks = sample.clicks[None, :, None]
             labels = torch.ones(clicks.shape[:3], dtype=torch.long, device=clicks.device)
@@ -226,31 +231,37 @@ class SamFineTuning(LightningModule):
             )
             best = iou[0].argmax(dim=1)[:, None, None, None]
             logits = torch.take_along_dim(three[0], best, dim=1)[:, 0]
-            return (sample.frame.restore(logits.float()) > 0).expand(len(sample.boxes), -1, -1, -1)
+            return sample.frame.restore(logits.float()).expand(len(sample.boxes), -1, -1, -1)
         boxes = sample.boxes.flatten(0, 1)
         logits, _ = self.sam.decode(self.features(sample.image), boxes=boxes[None])
-        masks = sample.frame.restore(logits[0, :, 0].float()) > 0
-        return masks.unflatten(0, sample.boxes.shape[:2])
+        return sample.frame.restore(logits[0, :, 0].float()).unflatten(0, sample.boxes.shape[:2])
 
     def _reset_metric(self, split: Literal["val", "test"]) -> None:
         data = self._data
-        dice = VolumeDice(len(data.val_jitter_px), len(data.cases(split)), len(data.structures))
-        self._volume_dice = dice.to(self.device)
+        # what the untouched model, or a finished one, is worth is asked with its own threshold; a decoder beside
+        # another one proposes boxes, and its masks are no answers
+        chooses = split == "val" and self.trainer.global_step > 0 and not self.beside
+        self._volume_dice = {
+            threshold: VolumeDice(len(data.val_jitter_px), len(data.cases(split)), len(data.structures)).to(self.device)
+            for threshold in (MASK_THRESHOLDS if chooses else (self.spec.mask_threshold,))
+        }
 
     def _score(self, sample: ValidationSample) -> Tensor:
         """The masks, once they are counted: callbacks that show them need not predict again."""
-        if self._volume_dice is None:
-            raise RuntimeError("the metric is made at the start of an epoch")
-        masks = self.predict_masks(sample)
-        self._volume_dice.update(masks, sample.masks, sample.case, sample.structures)
-        return masks
+        logits = self._predict(sample)
+        for threshold, dice in self._volume_dice.items():
+            dice.update(logits > threshold, sample.masks, sample.case, sample.structures)
+        return logits > self.spec.mask_threshold
 
     def _log_metric(self, split: Literal["val", "test"]) -> None:
-        if self._volume_dice is None:
+        if not self._volume_dice:
             return
         data = self._data
-        by_structure = self._volume_dice.compute()  # (jitter, structure)
-        scores = {f"{split}/dice": float(by_structure.nanmean())}
+        found = {threshold: dice.compute() for threshold, dice in self._volume_dice.items()}
+        threshold = best_threshold({one: float(table.nanmean()) for one, table in found.items()})
+        self.sam.spec = replace(self.spec, mask_threshold=threshold)
+        by_structure = found[threshold]  # (jitter, structure)
+        scores = {f"{split}/dice": float(by_structure.nanmean()), f"{split}/mask_threshold": threshold}
         for jitter, row in zip(data.val_jitter_px, by_structure, strict=True):
             suffix = f"_jitter{jitter}" if len(data.val_jitter_px) > 1 else ""
             if suffix:
@@ -264,7 +275,7 @@ class SamFineTuning(LightningModule):
         for name, value in scores.items():
             # every process has the same sums
             self.log(name, value, prog_bar=name == f"{split}/dice", sync_dist=False, batch_size=1)
-        self._volume_dice = None
+        self._volume_dice = {}
         if split == "val":
             self.scored_at = self.trainer.global_step
 
@@ -294,6 +305,7 @@ class SamFineTuning(LightningModule):
                 f"The checkpoint to go on from was trained {'with' if lora else 'without'} model.lora, this run is "
                 f"{'without' if lora else 'with'} it. Go on with the configuration the run was started with."
             )
+        self.sam.spec = replace(here, mask_threshold=there.mask_threshold)
         self.baseline_scores = {str(name): float(value) for name, value in card.get("untouched", {}).items()}
 
     def finished(self, trained: Sam) -> Sam:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+# Logits above which a pixel may be the mask's (`ModelSpec.mask_threshold`), and the gain below which 0 is as good.
+MASK_THRESHOLDS = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)
+_NOTHING = 0.002
+
+
+def best_threshold(dice: Mapping[float, float]) -> float:
+    """The mask threshold with the highest Dice; of those that are as good the one nearest to 0.
+
+    dice: threshold -> mean over patients and structures; nan where nothing was there to be scored.
+    """
+    nearest = sorted(dice, key=abs)
+    best = max((one for one in dice.values() if one == one), default=0.0)
+    return next((one for one in nearest if dice[one] >= best - _NOTHING), nearest[0])
 
 
 class VolumeDice(Metric):

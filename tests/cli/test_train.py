@@ -284,9 +284,12 @@ def test_a_step_that_is_validated_is_kept_once_that_is_over(settings, tmp_path):
     assert kept["global_step"] == 6
     (best,) = (state for name, state in kept["callbacks"].items() if "val/dice" in name)
     assert best["best_model_score"] is not None
-    assert main(["fit", *settings(tmp_path / "left", *more, "--ckpt_path", "last", steps=8)]) == 0
+    # in a folder of another name the scores of before do not count
+    (tmp_path / "whole").rename(tmp_path / "unbroken")
+    (tmp_path / "left").rename(tmp_path / "whole")
+    assert main(["fit", *settings(tmp_path / "whole", *more, "--ckpt_path", "last", steps=8)]) == 0
     for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "model.safetensors"):
-        assert_same_weights(tmp_path / "left" / name, tmp_path / "whole" / name)
+        assert_same_weights(tmp_path / "whole" / name, tmp_path / "unbroken" / name)
 
 
 def test_a_run_that_ran_out_of_time_goes_on_with_the_next_epoch(settings, tmp_path, monkeypatch):
@@ -471,8 +474,8 @@ def test_a_structure_that_no_validation_case_has_is_left_out_of_the_scores(setti
     capsys.readouterr()
     assert main(["models", "info", str(tmp_path / "out" / "model.safetensors"), "--json"]) == 0
     training = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert training["training"]["metrics"].keys() == {"val/dice", "val/dice/disc"}
-    assert training["training"]["metrics_before"].keys() == {"val/dice", "val/dice/disc"}
+    assert training["training"]["metrics"].keys() == {"val/dice", "val/dice/disc", "val/mask_threshold"}
+    assert training["training"]["metrics_before"].keys() == training["training"]["metrics"].keys()
     assert training["training"]["structures"] == ["bar", "disc"]
 
 

@@ -2,6 +2,7 @@ import copy
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -190,3 +191,17 @@ def test_predictors_can_be_copied_and_sent(tiny_sam, exported):
     twin = pickle.loads(pickle.dumps(embedding))
     assert torch.equal(twin.features, embedding.features)
     assert twin.precomputed.nbytes == 0
+
+
+def test_masks_are_where_logits_are_above_the_models_threshold(tiny_sam):
+    usual = ImagePredictor(tiny_sam, "cpu")
+    other = ImagePredictor(copy.deepcopy(tiny_sam), "cpu")
+    other.sam.spec = replace(tiny_sam.spec, mask_threshold=0.75)
+    embedding = usual.embed(SCAN, 1)
+    plain, moved = usual.predict(embedding, BOX), other.predict(embedding, BOX)
+    np.testing.assert_allclose(moved.logits, plain.logits - 0.75, atol=1e-6)
+    np.testing.assert_array_equal(moved.masks, embedding.frame.restore(plain.logits[0] - 0.75).numpy()[None] > 0)
+    # what is given back with the next click is what the network said
+    again = usual.predict(embedding, BOX, previous=[plain.logits[0, 0]])
+    back = other.predict(embedding, BOX, previous=[moved.logits[0, 0]])
+    np.testing.assert_allclose(back.logits, again.logits - 0.75, atol=1e-5)

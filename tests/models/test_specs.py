@@ -69,3 +69,10 @@ def test_a_card_says_whether_priors_count_by_the_name_it_always_had():
     assert ModelSpec.from_dict(card) == loose
     del card["evidence"]  # as in cards written before there was a choice
     assert ModelSpec.from_dict(card) == tiny_spec()
+
+
+def test_a_card_of_before_there_was_a_choice_has_the_mask_threshold_of_sam():
+    card = tiny_spec().to_dict()
+    assert card.pop("mask_threshold") == 0
+    assert ModelSpec.from_dict(card).mask_threshold == 0
+    assert ModelSpec.from_dict(card | {"mask_threshold": -1.5}) == replace(tiny_spec(), mask_threshold=-1.5)

@@ -19,6 +19,7 @@ from medsam.cli.train import slice_data
 from medsam.data.manifest_json import read_manifest
 from medsam.errors import CheckpointError, InputError
 from medsam.inference.image_predictor import ImagePredictor, box_prompts
+from medsam.models.build import load_model
 from medsam.models.checkpoint import save_checkpoint
 from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec, tiny_spec
@@ -34,6 +35,7 @@ from medsam.training.module import SamFineTuning, TrainingDiverged
 from medsam.training.optimise import OptimiserSettings
 from medsam.training.prompt_simulation import PromptSimulation
 from medsam.training.samples import ValidationSample
+from medsam.training.score import MASK_THRESHOLDS
 from medsam.training.step import TrainableParts
 from medsam.transforms.augment import AugmentSettings
 
@@ -449,6 +451,54 @@ def test_validation_scores_are_those_of_evaluate(manifest, models, tmp_path):
             dice = mine[mine["structure"] == structure]["dice"]
             assert len(dice) == 2
             assert scores[f"val/dice_jitter{pixels}/{structure}"] == pytest.approx(dice.mean(), abs=1e-6)
+
+
+class Timid(Callback):
+    """Has the network be sure of too little, as one that learnt on few examples: every logit is so much lower."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def on_validation_start(self, trainer, pl_module) -> None:
+        pl_module._predict = lambda sample: SamFineTuning._predict(pl_module, sample) - self.by
+
+
+def test_validation_chooses_the_mask_threshold_and_the_card_keeps_it(manifest, models):
+    module = SamFineTuning(models["vit"], optimiser=FAST)
+    data = slices(manifest)
+    plain = float(fit(module, data, 80).callback_metrics["val/dice"])
+    usual = module.spec.mask_threshold
+    shifted = SamFineTuning(models["vit"], optimiser=FAST)
+    found = fit(shifted, data, 80, Timid(1.5)).callback_metrics
+    # the same masks come out, where the threshold may go as far
+    assert shifted.spec.mask_threshold == max(usual - 1.5, min(MASK_THRESHOLDS)) == found["val/mask_threshold"]
+    assert float(found["val/dice"]) == pytest.approx(plain, abs=0.01)
+    kept: dict = {"state_dict": module.state_dict(), "loops": {}}
+    shifted.on_save_checkpoint(kept)
+    again = SamFineTuning(models["vit"])
+    again.on_load_checkpoint(kept)
+    assert again.spec.mask_threshold == shifted.spec.mask_threshold
+
+
+def test_a_model_that_is_not_trained_is_scored_by_its_own_threshold(manifest, models, tmp_path):
+    sam = load_model(models["vit"])
+    sam.spec = replace(sam.spec, mask_threshold=0.5)
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(sam, path)
+    module = SamFineTuning(str(path))
+    assert validate(module, slices(manifest))["val/mask_threshold"] == 0.5
+    assert module.spec.mask_threshold == 0.5
+
+
+def test_what_stands_beside_another_decoder_keeps_its_threshold(manifest, models, tmp_path):
+    sam = load_model(models["vit"])
+    sam.spec = replace(sam.spec, prompts=("box",))
+    boxes_alone = str(tmp_path / "boxes.safetensors")
+    save_checkpoint(sam, Path(boxes_alone))
+    parts = TrainableParts(image_encoder=False)
+    module = SamFineTuning(boxes_alone, parts, interaction=PromptSimulation(first="point"), beside=True)
+    fit(module, slices(manifest), 2, Timid(3.0))
+    assert module.spec.mask_threshold == 0
 
 
 # -- cards ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from medsam.training.score import VolumeDice
+from medsam.training.score import MASK_THRESHOLDS, VolumeDice, best_threshold
 
 
 def mask(*pixels: int) -> torch.Tensor:
@@ -88,3 +88,22 @@ def test_large_volumes_are_counted_exactly():
     assert book.compute().item() == 50_000_000 / 50_000_002
     book.reset()
     assert not book.pixels.any()
+
+
+@pytest.mark.parametrize(
+    ("dice", "best"),
+    [
+        ({-1.0: 0.80, 0.0: 0.75, 1.0: 0.70}, -1.0),
+        ({-1.0: 0.801, 0.0: 0.80, 1.0: 0.70}, 0.0),  # a thousandth is nothing
+        ({-2.0: 0.9, -1.0: 0.899, 0.0: 0.8}, -1.0),
+        ({-1.0: math.nan, 0.0: 0.5, 1.0: 0.6}, 1.0),
+        ({-1.0: math.nan, 0.0: math.nan}, 0.0),
+        ({0.5: 0.1}, 0.5),
+    ],
+)
+def test_the_threshold_with_the_highest_dice_or_the_nearest_to_zero_that_is_as_good(dice, best):
+    assert best_threshold(dice) == best
+
+
+def test_the_threshold_of_sam_is_among_those_that_are_tried():
+    assert 0 in MASK_THRESHOLDS

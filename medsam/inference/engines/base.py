@@ -74,7 +74,7 @@ class Engine(Protocol):
 
         image: of `precompute`; made anew where it is needed and not given.
         roi: (P, 4), boxes in model pixels outside of which logits are not used: they may be `OUTSIDE_ROI`.
-        extend_roi: but where a mask (logits above 0) reaches out of its box, all its logits are made.
+        extend_roi: but where a mask (above `mask_threshold`) reaches out of its box, all its logits are made.
         at_once: prompts that go through the decoder together, at most.
         Returns logits (P, M, s, s) and predicted IoU (P, M), float32. Raises PromptError as `Sam.decode` does.
         """

@@ -157,7 +157,7 @@ class OpenVinoEngine:
                 window = one[:, : rows * columns].unflatten(1, (rows, columns)).transpose(2, 3).flatten(3).flatten(1, 2)
                 logits[number, :, 4 * top : 4 * (top + rows), 4 * left : 4 * (left + columns)] = window
                 ends = (top == 0, left == 0, top + rows == side, left + columns == side)
-                if extend_roi and _reaches_out(window > 0, ends):
+                if extend_roi and _reaches_out(window > self.sam.spec.mask_threshold, ends):
                     beyond.append(number)
         if beyond:
             again = {name: tensor[beyond] for name, tensor in prompts.items()}

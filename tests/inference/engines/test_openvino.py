@@ -3,6 +3,7 @@ import json
 import locale
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,8 +95,10 @@ def test_boxes_of_all_sizes_come_back_in_their_order(exported, features):
     torch.testing.assert_close(part[made], whole[made])
 
 
-def test_a_mask_that_leaves_its_box_is_made_whole(exported, features):
+@pytest.mark.parametrize("threshold", [0.0, -0.5])
+def test_a_mask_that_leaves_its_box_is_made_whole(exported, features, threshold, monkeypatch):
     """Windows of a cell or so: the random network's masks reach out of nearly all of them."""
+    monkeypatch.setattr(exported.sam, "spec", replace(exported.sam.spec, mask_threshold=threshold))
     asked = boxes(6)
     middle = (asked[:, :2] + asked[:, 2:]) / 2
     tiny = torch.cat([middle, middle + 1], dim=1)
@@ -108,7 +111,7 @@ def test_a_mask_that_leaves_its_box_is_made_whole(exported, features):
     touched = []
     for one in strict[:, 0]:
         rows, columns = ((one != OUTSIDE_ROI).any(dim=d).nonzero().flatten() for d in (1, 0))
-        window = one[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] > 0
+        window = one[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] > threshold
         far = len(one) - 1
         touched.append(
             bool(

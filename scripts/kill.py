@@ -137,7 +137,11 @@ def kinds_of(home: Path) -> dict[str, Kind]:
             lambda out: evaluate(out, "--devices", "2"),
             *(lambda out: digests(out, *tables), lambda out: files(out, "cases/*.json")),
         ),
-        "embed": Kind(lambda out: ["embed", *listed, "--out", str(out)], embeddings, lambda out: files(out, "*")),
+        # jobs.csv tells how far it is, and changes
+        "embed": Kind(
+            lambda out: ["embed", *listed, "--out", str(out)],
+            *(embeddings, lambda out: files(out, "*.safetensors")),
+        ),
         "segment": Kind(
             lambda out: ["segment", str(data / "c0.nii.gz"), *network, *_boxes(), "--out", str(out / "mask.nii.gz")],
             *(lambda out: digests(out, "*"), lambda out: []),

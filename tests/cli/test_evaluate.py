@@ -72,15 +72,6 @@ def test_every_kind_of_prompt_in_one_run(manifest, tmp_path, capsys):
     assert "past the structure's end" in report
 
 
-def test_the_tables_are_the_same_bytes_every_time(manifest, tmp_path):
-    arguments = ["evaluate", "--manifest", str(manifest), "--prompt", "points:2", "box", "--no-timing"]
-    arguments += ["--slices", "1"]
-    for name in ("a", "b"):
-        assert main([*arguments, "--out", str(tmp_path / name)]) == 0
-    for file in ("metrics.csv", "slices.csv"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-
-
 def test_propagation_alone_needs_more_than_one_slice(manifest, tmp_path, capsys):
     arguments = ["evaluate", "--manifest", str(manifest), "--limit", "1", "--prompt", "propagate"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 2

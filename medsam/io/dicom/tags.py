@@ -167,12 +167,13 @@ def number(group: Dataset, keyword: str, file: str) -> float | None:
 
 
 def text(group: Dataset, keyword: str) -> str | None:
-    """A code or an identifier; None when it is absent, empty or unreadable."""
+    """A code or an identifier; None when it is absent, empty, unreadable or no text but a sequence."""
     try:
         value = group.get(keyword)
+        # items are parsed when they are looked at
+        return None if value is None or isinstance(value, Sequence) else str(value).strip() or None
     except Exception:
         return None
-    return str(value).strip() or None if value is not None else None
 
 
 def modality_of(dataset: Dataset) -> str | None:

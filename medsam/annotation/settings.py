@@ -47,7 +47,7 @@ class Settings:
     drawn at random. propose: from which expected Dice on a mask is filled in. gold, second: shares of tasks on scans
     whose reference is known, and of those that two people do. differ: Dice of two readings below which they do not
     agree. lease_s: after which a task without a sign of life comes back. slices: so many of each scan are to be drawn
-    on, spread over its middle; None: wherever the structures are.
+    on, one in each of so many equal parts; None: wherever the structures are.
     """
 
     axis: Axis | None = None

@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.settings import Settings
 from medsam.data.index import NO_LABEL, index_folder
@@ -32,8 +30,6 @@ from medsam.store.readers import Reader
 
 # what patients on a side are for
 _ASIDE: dict[Split, str] = {"test": "to be measured on", "val": "to stop training by"}
-# what is drawn on when a number of slices is: the ends of a scan seldom hold what is looked for
-_MIDDLE = 0.8
 
 
 @dataclass(frozen=True)
@@ -147,10 +143,8 @@ def checked_structures(structures: Sequence[str]) -> tuple[str, ...]:
 
 
 def spread_slices(count: int, wanted: int) -> tuple[int, ...]:
-    """So many of `count` slices, evenly over their middle; all of it where it has fewer."""
-    low, high = (1 - _MIDDLE) / 2 * (count - 1), (1 + _MIDDLE) / 2 * (count - 1)
-    at = [(low + high) / 2] if wanted == 1 else np.linspace(low, high, wanted).tolist()
-    return tuple(sorted({round(one) for one in at}))
+    """So many of `count` slices, each in the middle of an equal part of them; all of them where there are no more."""
+    return tuple(sorted({(2 * part + 1) * count // (2 * wanted) for part in range(wanted)}))
 
 
 # -- sides ----------------------------------------------------------------------------------------------------------

@@ -93,14 +93,15 @@ def test_too_few_patients_are_not_shared(tmp_path):
     assert sorted(scan.side for scan in added.scans) == ["test", "train"]
 
 
-def test_a_number_of_slices_is_spread_over_the_middle(tmp_path):
+def test_a_number_of_slices_is_one_in_the_middle_of_each_part(tmp_path):
     assert spread_slices(101, 5) == (10, 30, 50, 70, 90)
     assert spread_slices(101, 1) == (50,)
+    assert spread_slices(40, 2) == (10, 30)
     assert spread_slices(3, 9) == (0, 1, 2)
     assert spread_slices(1, 4) == (0,)
     project, added = started(tmp_path, shapes(tmp_path / "data"), ("cross",), settings=Settings(slices=2))
     project.close()
-    assert {task.slices for task in added.tasks} == {(0, 3)}
+    assert {task.slices for task in added.tasks} == {(1, 3)}
 
 
 def test_structures_that_will_not_do_are_refused():

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# how the folders begin in which files are made
+_UNFINISHED = ".medsam-"
+
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
@@ -20,7 +23,7 @@ def write_whole(path: Path) -> Iterator[Path]:
     When the block raises, nothing has changed. Not synced to the disk: a file may be lost in a power cut.
     Raises OSError when the folder is not there or cannot be written.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_UNFINISHED) as folder:
         scratch = Path(folder)
         yield scratch / path.name
         mode = _mode_of_new_files(scratch)
@@ -35,6 +38,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a text (UTF-8, line ends as they are) whole. Raises OSError as `write_whole` does."""
     with write_whole(path) as part:
         part.write_text(text, encoding="utf-8", newline="")
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether there is a file in a folder, or below, but for unfinished ones: of a block of `write_whole` that was cut
+    off, by a power cut or a share that went."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return not all(any(part.startswith(_UNFINISHED) for part in path.parts[:-1]) for path in files)
 
 
 def move(source: Path, target: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import medsam
-from medsam.files import move, write_text, write_whole
+from medsam.files import holds_files, move, write_text, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -127,6 +127,16 @@ def test_the_longest_name_a_file_may_have_can_be_written(tmp_path):
     name = "n" * 251 + ".txt"
     write_text(tmp_path / name, "text")
     assert names(tmp_path) == [name]
+
+
+def test_folders_and_what_was_cut_off_are_no_files(tmp_path):
+    assert not holds_files(tmp_path)
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / ".medsam-abc").mkdir()
+    (tmp_path / "cases" / ".medsam-abc" / "a.json").write_text("{")
+    assert not holds_files(tmp_path), "as a share leaves it that went in the middle of a file"
+    write_text(tmp_path / "cases" / "a.json", "{}")
+    assert holds_files(tmp_path)
 
 
 def test_nothing_else_moves_files_or_sets_the_level_of_a_logger():

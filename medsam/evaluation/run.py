@@ -38,7 +38,7 @@ from medsam.evaluation.groups import about, by_group, case_table
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.same_task import changes
 from medsam.evaluation.tables import file_name
-from medsam.files import write_text, write_whole
+from medsam.files import holds_files, write_text, write_whole
 from medsam.inference.jobs import JobLog, Workers, run_cases
 from medsam.inference.predictor import Predictor
 from medsam.io.files import read_json
@@ -181,8 +181,8 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
                 "or remove that one."
             )
         return
-    # folders alone are what a run left that could not write its first file
-    if any(not path.is_dir() for path in run.folder.rglob("*")):
+    # folders, and what is unfinished, are what a run left that could not write its first file
+    if holds_files(run.folder):
         raise InputError(f"{run.folder} is not empty and holds no evaluation. Name another folder.")
     for folder in ("cases", "overlays", *(["masks"] if run.keep_masks else [])):
         (run.folder / folder).mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ import csv
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -121,6 +122,8 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="a CSV of what came out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    # what a shell runs in the background ignores Ctrl-C, and so would the commands
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     families = arguments.days.split(",")
     rows, faults = [["command", "day", "what became of it", "faults"]], list[str]()
 

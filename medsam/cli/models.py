@@ -181,6 +181,7 @@ def _checkpoint_facts(path: Path) -> dict[str, Any]:
         # the licence of look-alike weights says nothing about a file of the user's own, such as a fine-tuned one
         "licence": ASSETS[same[0]].licence if same else training.get("licence"),
         "prompts": card["prompts"],
+        "mask_threshold": card["mask_threshold"],
         "assumed": card["note"] or None,
         **({"training": training} if training else {}),
     }

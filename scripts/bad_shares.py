@@ -123,6 +123,8 @@ def shared(kind: Kind, day: ShareDay, place: Path, data: Path, right: dict[str, 
     faults: list[str] = []
     try:
         with share(behind, there) as mounted:
+            # what a command begins from may have to be put there
+            words = kind.words(out)
             mounted.feel(day.mood)
             started = time.monotonic()
 
@@ -131,7 +133,7 @@ def shared(kind: Kind, day: ShareDay, place: Path, data: Path, right: dict[str, 
                     time.sleep(1)
                     os.killpg(child, signal.SIGINT)
 
-            ending = told(kind.words(out), log, meanwhile=interrupt if day.interrupt else None)
+            ending = told(words, log, meanwhile=interrupt if day.interrupt else None)
             met, seconds = mounted.begun.is_set(), time.monotonic() - started
         where = out if day.scans else behind
         if met:

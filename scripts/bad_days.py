@@ -59,16 +59,23 @@ DISK_DAYS = (
 
 
 @contextmanager
-def disk(folder: Path, day: DiskDay) -> Iterator[None]:
+def disk(folder: Path) -> Iterator[None]:
     folder.mkdir()
-    mount("-t", "tmpfs", "-o", f"size={day.room}k", "tmpfs", str(folder))
-    if day.read_only:
-        mount("-o", "remount,ro", str(folder))
+    mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder))
     try:
         yield
     finally:
         subprocess.run(["umount", str(folder)], check=True)
         folder.rmdir()
+
+
+def fill(folder: Path, day: DiskDay) -> None:
+    """Leave so much room on the disk, beside what a command begins from, or none to write."""
+    there = os.statvfs(folder)
+    used = (there.f_blocks - there.f_bfree) * there.f_frsize // 1024
+    mount("-o", f"remount,size={used + day.room}k", str(folder))
+    if day.read_only:
+        mount("-o", "remount,ro", str(folder))
 
 
 def mount(*words: str) -> None:
@@ -78,9 +85,14 @@ def mount(*words: str) -> None:
 def on_disk(kind: Kind, day: DiskDay, place: Path, right: dict[str, str]) -> tuple[str, list[str]]:
     """What became of a command on such a day: "done" or "refused", and faults."""
     out, log = place / "out", place / "log"
-    with disk(out, day):
-        ending = told(kind.words(out), log, lambda: _limit(day))
-        faults = ending.faults((0, 2)) + of_results(kind, out, right, ending.status)
+    with disk(out):
+        words = kind.words(out)
+        fill(out, day)
+        ending = told(words, log, lambda: _limit(day))
+        # a store writes even where it is read
+        beside = Path(shutil.copytree(out, place / "beside", symlinks=True))
+        faults = ending.faults((0, 2)) + of_results(kind, beside, right, ending.status)
+        shutil.rmtree(beside)
         if day.read_only:
             mount("-o", "remount,rw", str(out))
         mount("-o", "remount,size=64m", str(out))

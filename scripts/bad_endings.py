@@ -30,7 +30,8 @@ class Ending:
             found.append(f"exit status {self.status}: {self.said[-300:]}")
         if "Traceback" in self.said:
             found.append(f"a traceback: {self.said[-300:]}")
-        errors = re.findall(r"^\w*Error: ", self.said, flags=re.MULTILINE)
+        # a round says what to do about a command that it ran, which said itself what was wrong
+        errors = re.findall(r"^\w*Error: (?!.* ended with exit status 2; what it said stands above)", self.said, re.M)
         if self.status == 2 and len(errors) != 1:
             found.append(f"{len(errors)} messages: {self.said[-300:]}")
         return found

@@ -23,7 +23,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, MediaStorageDirectoryStorage
 
 from medsam._version import __version__
 from medsam.errors import InputError
-from medsam.files import write_text, write_whole
+from medsam.files import holds_files, write_text, write_whole
 from medsam.io.dicom.deidentify.codes import code_item
 from medsam.io.dicom.deidentify.keys import Pseudonyms
 from medsam.io.dicom.deidentify.kinds import Kind, kind_of, several, shows_head, why_text_may_show
@@ -328,7 +328,8 @@ def check_list_file(names: Path | None, *others: Path | None) -> None:
 def _begin(target: Path, run: dict[str, Any], *, key_is_kept: bool) -> None:
     """Make the folder ready, and leave a report in it that says what is being done."""
     report = target / REPORT
-    if target.exists() and any(target.iterdir()):
+    # what is unfinished is of a run that could not write its report
+    if target.exists() and holds_files(target):
         if not report.is_file():
             raise InputError(f"{target} is not empty, and no run of this command began it. Name a new folder.")
         if not key_is_kept:

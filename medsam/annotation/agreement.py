@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -128,22 +128,24 @@ def agreement(
     names = {scan.id: scan.name for scan in project.store.scans()} if places and groups else {}
     lines = []
     for (structure, both), found in sorted(groups.items()):
-        dice = [one.dice for _, one in found if one.dice is not None]
-        far = [one.hd95_mm for _, one in found if one.hd95_mm is not None]
-        line = {
-            "structure": structure,
-            "readers": list(both),
-            "dice": float(np.mean(dice)),
-            "dice_min": min(dice),
-            "hd95_mm": float(np.mean(far)) if far else None,
-            "scans": len(found),
-            "masks": sum(len(one.slices) for _, one in found),
-        }
+        line = {"structure": structure, "readers": list(both), **_summary([one for _, one in found])}
         if places:
             worst = sorted((value, names[scan], index) for scan, one in found for index, value in one.slices)
             line["places"] = [{"scan": scan, "slice": index, "dice": value} for value, scan, index in worst[:places]]
         lines.append(line)
     return lines
+
+
+def _summary(found: Sequence[Agreed]) -> dict[str, Any]:
+    dice = [one.dice for one in found if one.dice is not None]
+    far = [one.hd95_mm for one in found if one.hd95_mm is not None]
+    return {
+        "dice": float(np.mean(dice)),
+        "dice_min": min(dice),
+        "hd95_mm": float(np.mean(far)) if far else None,
+        "scans": len(found),
+        "masks": sum(len(one.slices) for one in found),
+    }
 
 
 def decisions(project: AnnotationProject) -> dict[str, int]:

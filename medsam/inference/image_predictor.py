@@ -78,9 +78,8 @@ class Embedding:
 class Prediction:
     """The masks of P prompts on one crop.
 
-    predicted_iou: (P, M), as the network says it, not clamped. logits: (P, M, s, s) of the network less the model's
-    `mask_threshold`: a mask is where they are above 0. They are fit to be a mask prompt. frame: of the crop. usage: of
-    decoding.
+    predicted_iou: (P, M), as the network says it, not clamped. logits: (P, M, s, s) less the model's `mask_threshold`,
+    fit to be a mask prompt. frame: of the crop. usage: of decoding.
     """
 
     predicted_iou: np.ndarray
@@ -320,7 +319,6 @@ class ImagePredictor:
     def _mask_logits(self, frame: Frame, prompt: SlicePrompt, earlier: torch.Tensor | None) -> torch.Tensor:
         """(1, s, s)."""
         if earlier is not None:
-            # as the network said it
             return earlier[None].to(self.device) + self.sam.spec.mask_threshold
         if prompt.mask is None:
             raise PromptError("A prompt without a mask has no mask logits.")

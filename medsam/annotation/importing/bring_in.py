@@ -104,12 +104,16 @@ def import_masks(
             f"{counted(told.approved, 'mask')} that a reviewer approved differ from what came, and stay; it follows "
             "them where `replace_approved` is asked for."
         )
+    _check_some(told, request)
+    return told
+
+
+def _check_some(told: Imported, request: ImportRequest) -> None:
+    """Raises InputError where nothing came in."""
     if not told.masks and not told.same:
         reasons = " ".join(told.remarks) or "There was no mask in it."
-        raise InputError(
-            f"Nothing of {request.path.name} came in. {reasons}", parameter="replace_approved" if told.approved else ()
-        )
-    return told
+        parameter = "replace_approved" if told.approved else ()
+        raise InputError(f"Nothing of {request.path.name} came in. {reasons}", parameter=parameter)
 
 
 def _asked(project: AnnotationProject, request: ImportRequest) -> dict[str, str]:

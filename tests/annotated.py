@@ -39,7 +39,7 @@ def project(
 ) -> AnnotationProject:
     """Scans on these sides, those of the `labelled` ones with their references. Whoever calls it closes it."""
     (folder / "config.yaml").write_text(CONFIG)
-    told: dict[str, Any] = {"config": str(folder / "config.yaml"), "steps": 24, "prompt": "point", "slices": 1}
+    told: dict[str, Any] = {"config": str(folder / "config.yaml"), "steps": 60, "prompt": "point", "slices": 1}
     settings = {"model": str(model), **settings}
     asked = Settings(**settings, round=RoundSettings(**told))
     empty_store(folder / "project" / "store")

@@ -24,6 +24,8 @@ from medsam.errors import CheckpointError, InputError
 from medsam.io.files import check_regular, parse_json
 from medsam.io.growth import check_growth
 
+# Bytes; of torch's own memory on a CPU.
+_ALIGNMENT = 64
 # Where a checkpoint carries `ModelSpec.to_dict()`: a key beside "state_dict", or safetensors metadata (as JSON).
 CARD_KEY = "medsam"
 # In that card: the number of the format of a head (`heads`), which is no model.
@@ -134,7 +136,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
+            tensors = {name: _aligned(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - no iterator
     # the header may name types and shapes that torch does not take
     except Exception as error:
         raise _damaged(path, error) from error
@@ -147,6 +149,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
     if not isinstance(card, dict):
         raise CheckpointError(f"{path}: the model card in its metadata is not a JSON object.")
     return tensors, card
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """Where torch itself puts numbers. A file has them anywhere, by the length of its card, and a product's last digits
+    depend on it: a copy of the weights in another process would give other ones."""
+    return tensor if tensor.data_ptr() % _ALIGNMENT == 0 else tensor.clone()
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

@@ -99,7 +99,7 @@ def test_a_round_that_ends_in_training_and_in_measuring_goes_on_to_the_same_resu
     step, write, commands = SamFineTuning.training_step, evaluation._write_case, Commands()
 
     def killed_in_training(self, batch, batch_idx):
-        if self.global_step == 13:
+        if self.global_step == 33:
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)
 

@@ -33,7 +33,10 @@ class FixedSam(torch.nn.Module):
         super().__init__()
         self.logits, self.predicted_iou = torch.from_numpy(logits), torch.from_numpy(predicted_iou)
         self.spec = SimpleNamespace(
-            name="fixed", preprocess=Preprocess(size, "pad", "minmax", "bilinear"), embed_side=logits.shape[-1] // 4
+            name="fixed",
+            preprocess=Preprocess(size, "pad", "minmax", "bilinear"),
+            embed_side=logits.shape[-1] // 4,
+            mask_threshold=0.0,
         )
         self.points: list[np.ndarray] = []
 

@@ -308,23 +308,30 @@ def _for(reader: Reader) -> ColumnElement[bool]:
     """
     told = (TaskEvents.by_id == reader.id, TaskEvents.kind == "submitted")
     did = select(TaskEvents.id).where(TaskEvents.task_id == Tasks.after_id, *told).exists()
-    other = aliased(Users)
-    reviews = (other.active, other.kind != LOCAL, other.role >= Role.REVIEWER, other.id != reader.id)
-    others = select(other.id).where(*reviews, ~_drew_one(other.id)).exists()
-    # of a server without users, which this one is no longer if somebody else asks
-    nobody = or_(~Users.active, Users.kind == LOCAL)
-    gone = Tasks.reader_id.in_(select(Users.id).where(nobody)) & (Tasks.kind != "gold")
-    may = or_(Tasks.reader_id.is_(None), Tasks.reader_id == reader.id, gone)
-    may &= or_(Tasks.kind != "second", ~did) & or_(Tasks.kind != "adjudicate", ~_drew_one(reader.id), ~others)
+    may = or_(Tasks.reader_id.is_(None), Tasks.reader_id == reader.id, _GONE)
+    may &= or_(Tasks.kind != "second", ~did) & or_(Tasks.kind != "adjudicate", ~_drew_one(reader.id), _ALL_DREW)
     return may if reader.role >= Role.REVIEWER else may & Tasks.kind.not_in(REVIEWERS)
 
 
 def _drew_one(user: Any) -> ColumnElement[bool]:
     """Of decisions: the user of this id handed in one of the two readings."""
-    second, event = aliased(Tasks), aliased(TaskEvents)
-    seconds = select(second.id).where(second.kind == "second", second.after_id == Tasks.after_id)
-    readings = or_(event.task_id == Tasks.after_id, event.task_id.in_(seconds))
-    return select(event.id).where(readings, event.by_id == user, event.kind == "submitted").exists()
+    return select(_EVENT.id).where(_OF_READINGS, _EVENT.by_id == user).exists()
+
+
+# What depends on no reader is made once: that takes as long as an answer.
+_SECOND, _EVENT = aliased(Tasks), aliased(TaskEvents)
+_SECONDS = select(_SECOND.id).where(_SECOND.kind == "second", _SECOND.after_id == Tasks.after_id)
+# Of decisions: one of the two readings was handed in.
+_OF_READINGS = (_EVENT.kind == "submitted") & or_(_EVENT.task_id == Tasks.after_id, _EVENT.task_id.in_(_SECONDS))
+# Of tasks: for a reader who may not come in any more; the local one of a server without users has gone once others ask.
+_GONE = Tasks.reader_id.in_(select(Users.id).where(or_(~Users.active, Users.kind == LOCAL))) & (Tasks.kind != "gold")
+_REVIEWER = aliased(Users)
+# Of decisions: no reviewer is left who handed in neither reading.
+_ALL_DREW = ~(
+    select(_REVIEWER.id)
+    .where(_REVIEWER.active, _REVIEWER.kind != LOCAL, _REVIEWER.role >= Role.REVIEWER, ~_drew_one(_REVIEWER.id))
+    .exists()
+)
 
 
 def _own(connection: Connection, task: int, reader: Reader) -> dict[str, Any]:

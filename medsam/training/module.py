@@ -248,6 +248,8 @@ class SamFineTuning(LightningModule):
 
     def _score(self, sample: ValidationSample) -> Tensor:
         """The masks, once they are counted: callbacks that show them need not predict again."""
+        if not self._volume_dice:
+            raise RuntimeError("the metric is made at the start of an epoch")
         logits = self._predict(sample)
         for threshold, dice in self._volume_dice.items():
             dice.update(logits > threshold, sample.masks, sample.case, sample.structures)

@@ -59,7 +59,8 @@ class Guessed:
 class Answer:
     """What a guess was answered with. agreement: IoU of the box that was guessed and the one that the mask fills.
 
-    stability: IoU of the network's masks at thresholds -1 and 1.
+    stability: IoU of the network's masks at thresholds -1 and 1. box: whose answer the mask is; None where a mask was
+    asked with it.
     """
 
     guessed: Guessed
@@ -68,6 +69,7 @@ class Answer:
     agreement: float
     signs: np.ndarray
     stability: float = 0.0
+    box: Box | None = None
 
 
 def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> list[Answer]:
@@ -83,14 +85,15 @@ def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> li
     again = fed_back(encoder, prompts, first, _GROWN)
     second = segment_slice(encoder, index, again, trust=True)
     found = []
-    for one, before, after in zip(asked, first, second, strict=True):
+    for one, prompt, before, after in zip(asked, again, first, second, strict=True):
         tight = tight_box(after.mask, 1)
         if tight is None or after.no_contrast:
             continue
         agreement = box_iou(one.box, tight)
         told = _signs(one, before, after, agreement)
         stable = float(told[_SIGNS.index("stability")])
-        found.append(Answer(one, after.mask, after.predicted_iou, agreement, told, stable))
+        box = prompt.box if prompt.mask is None else None
+        found.append(Answer(one, after.mask, after.predicted_iou, agreement, told, stable, box))
     return found
 
 

@@ -33,13 +33,15 @@ from medsam.inference.tracked_boxes import clipped
 from medsam.masks import CompactMask
 from medsam.progress import ProgressCallback
 from medsam.prompts.entries import to_entry
-from medsam.prompts.prompt import Prompt
+from medsam.prompts.prompt import Box, Prompt
 from medsam.store.project_records import Annotation, Effort, NewAnnotation, Status, StoredScan
 
 # answers from which the expected Dice is learnt, at most; a hundredth of a second to a tenth each
 _CALIBRATED = 60
 # an answer whose box is hardly the one that was guessed is of something else
 _SAME = 0.5
+# among the prompts of a row, where the last is the one whose answer the mask is
+_BOXES = 2
 _TOLD = "proposed.json"
 
 
@@ -221,7 +223,10 @@ def propose(
 def rows_of(
     scan: StoredScan, found: Sequence[Found], predictor: Predictor, *, status: Status, stage: int
 ) -> list[NewAnnotation]:
-    """Answers as rows of the store: "proposed", or "accepted" of a model that was left alone."""
+    """Answers as rows of the store: "proposed", or "accepted" of a model that was left alone.
+
+    Their prompts are the box that was guessed and, where the mask is the answer to it alone, the one that was fed back.
+    """
     return [
         NewAnnotation(
             scan.id,
@@ -233,7 +238,7 @@ def rows_of(
             stage,
             model=predictor.name,
             weights=predictor.images.weights,
-            effort=Effort(prompts=[_entry(one)]),
+            effort=Effort(prompts=_entries(one)),
             predicted_iou=one.answer.predicted_iou,
             expected_dice=one.expected,
         )
@@ -289,10 +294,18 @@ def _boxes(
     return found
 
 
-def _entry(one: Found) -> dict[str, object]:
-    guessed = one.answer.guessed
+def _entries(one: Found) -> list[dict[str, object]]:
+    guessed, box = one.answer.guessed, one.answer.box
     x0, y0, x1, y1 = (round(edge, 1) for edge in guessed.box)
-    return to_entry(Prompt(guessed.structure, box=(x0, y0, x1, y1), slice=one.slice))
+    boxes: list[Box] = [(x0, y0, x1, y1), *([] if box is None else [box])]
+    return [to_entry(Prompt(guessed.structure, box=each, slice=one.slice)) for each in boxes]
+
+
+def box_of(one: Annotation) -> Box | None:
+    """The box whose answer a model's mask is, alone; None where that is not known."""
+    if one.by is not None or not isinstance(one.effort.prompts, list) or len(one.effort.prompts) != _BOXES:
+        return None
+    return Prompt.from_dict(one.effort.prompts[-1]).box
 
 
 def waiting_scans(project: AnnotationProject) -> list[Placed]:

@@ -11,6 +11,7 @@ import numpy as np
 from medsam.masks import CompactMask
 from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.prompts.strokes import ClickOrStroke, Scribble
+from medsam.prompts.values import Box
 
 # of a part of a prompt, as they are written
 FLAGS = ("standing", "propagated", "drawn", "found")
@@ -22,7 +23,8 @@ class PromptPart:
 
     standing: the mask was there before the clicks on it, which change of it what they touch: before the session, or
     propagated from other slices, or drawn on this one, where an empty one says that the object is not here. found: what
-    was drawn is what a head found, and no hand's.
+    was drawn is what a head found, and no hand's. box: of a mask that was there before the session, the one whose
+    answer by this model it is: the first click on it corrects that answer.
     """
 
     prompt: Prompt | None
@@ -31,6 +33,7 @@ class PromptPart:
     propagated: bool = False
     drawn: bool = False
     found: bool = False
+    box: Box | None = None
 
     @classmethod
     def of(cls, prompt: Prompt, mask: np.ndarray | None) -> PromptPart:
@@ -46,23 +49,30 @@ class PromptPart:
         part = {key: value for key, value in entry.items() if key not in ("label", "slice")}
         if self.mask is not None:
             part["mask"] = self.mask.to_dict()
+        if self.box is not None:
+            part["box"] = list(self.box)
         return part | {name: True for name in FLAGS if getattr(self, name)}
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any], label: str, index: int, shape: tuple[int, int]) -> PromptPart:
-        """shape: of the slice."""
+        """shape: of the slice. The mask of an entry may be one already."""
         part = dict(entry)
         mask = part.pop("mask", None)
         flags = {name: part.pop(name, False) for name in FLAGS}
         standing, propagated, drawn, found = flags.values()
+        box = None
+        if standing and not (propagated or drawn) and "box" in part:
+            # refused as that of a prompt would be
+            box = Prompt.from_dict({"label": label, "slice": index, "box": part.pop("box")}).box
         if set(flags.values()) - {True, False} or (standing and (mask is None or part)):
             raise ValueError("standing")
         if propagated + drawn > standing or found > drawn:
             raise ValueError("propagated, drawn or found")
         return cls(
             Prompt.from_dict({**part, "label": label, "slice": index}) if part else None,
-            None if mask is None else CompactMask.from_dict(mask, shape),
+            mask if mask is None or isinstance(mask, CompactMask) else CompactMask.from_dict(mask, shape),
             **flags,
+            box=box,
         )
 
 

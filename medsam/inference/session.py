@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +36,7 @@ from medsam.prompts.limits import ANY, Limits, SliceLimits, Values
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Prompt, SlicePrompt
 from medsam.prompts.standing import Labels, Standing
+from medsam.prompts.values import Box
 from medsam.volume import LabelVolume
 
 # Steps that can be undone; older ones stay as they are.
@@ -118,12 +119,14 @@ class Session(SessionDrawing):
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
-    def start(self, labels: Labels | Standing) -> None:
+    def start(self, labels: Labels | Standing, boxes: Mapping[str, Mapping[int, Box]] | None = None) -> None:
         """Begin with labels that are there, a label map or masks by name on the scan's grid: what is to be corrected.
 
         They stay as they are, to the voxel, where no step is about them. A click or a stroke on a slice of one corrects
         its mask there (`corrections`); a box, or what else starts a slice, draws it anew. Their ids stay; where the
         session's own label is none of them, it becomes the first one's.
+        boxes: label -> {slice: box} of masks that are what this model answered to a box alone. They stay likewise; a
+        click corrects that answer, as if the box had been drawn here, and undo goes back to the mask.
         This is no step, so it cannot be undone. Raises InputError for labels of another grid and after a step, and
         PromptError for empty ones.
         """
@@ -132,7 +135,10 @@ class Session(SessionDrawing):
         plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
         there = labels if isinstance(labels, Standing) else Standing.of(labels, geometry, plane.axis)
         standing = {
-            name: {index: SliceState.of(mask, next(self._numbers)) for index, mask in masks.items()}
+            name: {
+                index: SliceState.of(mask, next(self._numbers), (boxes or {}).get(name, {}).get(index))
+                for index, mask in masks.items()
+            }
             for name, masks in there.masks.items()
         }
         self._history = History.of(standing)
@@ -412,6 +418,7 @@ class Session(SessionDrawing):
         before = self.states.get(label, {}).get(index)
         if before is None or before.erased:
             return self._begin(prompt)
+        before = before.asked(label, index)
         parts = (*before.parts, PromptPart(prompt))
         placed, known = self._results.placed(parts, label, index), self._results.placed(before.parts, label, index)
         if placed.marks == known.marks:

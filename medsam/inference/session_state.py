@@ -27,7 +27,8 @@ from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
 from medsam.prompts.limits import Limits, Values
 from medsam.prompts.plan import plan
-from medsam.prompts.prompt import DEFAULT_LABEL
+from medsam.prompts.prompt import DEFAULT_LABEL, Prompt
+from medsam.prompts.values import Box
 from medsam.transforms.intensity import IntensityWindow, window_notes
 from medsam.volume import Volume
 
@@ -42,6 +43,8 @@ _PROPAGATED = 4
 _DRAWN = 5
 # of one with masks that heads found
 _FOUND = 6
+# of one that begins from masks with the boxes whose answers they are
+_ANSWERS = 7
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,9 @@ class SliceState:
     expected_dice: ExpectedDice | None = None
 
     @classmethod
-    def of(cls, mask: CompactMask, number: int) -> SliceState:
-        """A mask that was there before the session."""
-        return cls((PromptPart(None, mask, standing=True),), mask, 1.0, number)
+    def of(cls, mask: CompactMask, number: int, box: Box | None = None) -> SliceState:
+        """A mask that was there before the session. box: whose answer it is."""
+        return cls((PromptPart(None, mask, standing=True, box=box),), mask, 1.0, number)
 
     @classmethod
     def answered(cls, parts: tuple[PromptPart, ...], result: SliceResult, number: int) -> SliceState:
@@ -121,6 +124,11 @@ class SliceState:
         """Whether there are clicks and strokes, whose order counts."""
         said = [part.prompt for part in self.parts if part.prompt is not None]
         return any(one.points for one in said) and any(one.scribbles for one in said)
+
+    def asked(self, label: str, index: int) -> SliceState:
+        """As the next click finds it: what a model answered to a box is that again, and no mask that stands."""
+        box = self.parts[0].box
+        return self if box is None else replace(self, parts=(PromptPart(Prompt(label, box=box, slice=index)),))
 
     def kept(self, before: SliceState | None) -> int:
         """How many parts of its prompt a step found there: all of those before, or none."""
@@ -256,10 +264,10 @@ class SessionState:
     @property
     def _version(self) -> int:
         """The lowest whose readers understand it."""
-        if any(state.parts[0].found for state in self.results):
-            return _FOUND
-        if any(state.drawn for state in self.results):
-            return _DRAWN
+        first = [state.parts[0] for state in self.results]
+        for version, flag in ((_ANSWERS, "box"), (_FOUND, "found"), (_DRAWN, "drawn")):
+            if any(getattr(one, flag) for one in first):
+                return version
         many = any(len(step.after) != 1 or None in step.after.values() for step in self.steps if step.label)
         if many or any(state.propagated or state.cleaned for state in self.results):
             return _PROPAGATED
@@ -307,7 +315,7 @@ class SessionState:
     @classmethod
     def from_dict(cls, document: Any) -> SessionState:
         """The other way. Raises InputError for a document of another kind or version, and a damaged one."""
-        with reading(document, KIND, VERSION, _LIMITED, _ORDERED, _PROPAGATED, _DRAWN, _FOUND) as found:
+        with reading(document, KIND, VERSION, _LIMITED, _ORDERED, _PROPAGATED, _DRAWN, _FOUND, _ANSWERS) as found:
             geometry, axis = VolumeGeometry.from_dict(found["scan"]["geometry"]), found["axis"]
             reader = _StepReader(geometry, axis, ordered=found["version"] >= _ORDERED)
             objects = after_steps({}, reader.steps(found["objects"], {}))

@@ -11,12 +11,14 @@ from tiny_training import STRUCTURES
 from medsam.annotation.answers import Answer, Expected, Guessed, least_said
 from medsam.annotation.looks import Looks
 from medsam.annotation.named import HeadBoxes
-from medsam.annotation.proposing import Finder, propose
+from medsam.annotation.proposing import Finder, box_of, propose
 from medsam.annotation.queue import order_queue
 from medsam.annotation.waiting import queue_of
 from medsam.errors import Cancelled, InputError
 from medsam.geometry import VolumeGeometry
 from medsam.inference.predictor import Predictor
+from medsam.models.sam import Sam
+from medsam.models.specs import tiny_spec
 from medsam.prompts.simulate import tight_box
 from medsam.store.readers import Role
 from medsam.volume import Volume
@@ -54,12 +56,24 @@ def test_what_a_model_is_sure_of_is_proposed_with_where_it_comes_from(project, p
     assert 0 <= one.expected_dice <= 1
     (entry,) = one.effort.prompts
     assert (entry["label"], entry["slice"], len(entry["box"])) == (one.structure, one.slice, 4)
+    assert box_of(one) is None, "a network that knows masks was shown its own with the box"
     assert tight_box(one.mask.to_array(), 1) is not None
     again = propose(project, predictor)
     assert (again.scans, again.masks) == (0, 0), "nothing has changed"
     project.change(replace(project.settings, propose=1.0))
     assert propose(project, predictor).scans == 2
     assert proposals(project) == []
+
+
+def test_a_proposal_knows_the_box_whose_answer_it_is(project):
+    predictor = Predictor(Sam.from_spec(replace(tiny_spec("tiny_vit"), prompts=("box",))), "cpu", engine="torch")
+    propose(project, predictor)
+    for one in proposals(project):
+        guessed, asked = one.effort.prompts
+        assert (guessed["slice"], asked["slice"]) == (one.slice, one.slice)
+        session = predictor.session(project.case(project.store.scan(one.scan)).load_image(), axis=one.axis)
+        assert (session.box(one.slice, box_of(one)).mask == one.mask.to_array()).all(), "to the pixel"
+    assert proposals(project)
 
 
 def test_nothing_is_proposed_below_what_is_asked(tmp_path, predictor):

@@ -124,8 +124,8 @@ def test_a_session_of_another_version_scan_or_model_is_refused(mask):
     session = predictor.session(noisy())
     scribbled(session, mask)
     state, document = session.state, session.state.to_dict()
-    with pytest.raises(InputError, match="of version 7, and this medsam reads version 1 and 2 and 3 and 4 and 5 and 6"):
-        SessionState.from_dict({**document, "version": 7})
+    with pytest.raises(InputError, match="of version 8, and this medsam reads version 1 and 2 and 3 and 4 and 5 and 6"):
+        SessionState.from_dict({**document, "version": 8})
     with pytest.raises(InputError, match="no medsam session"):
         SessionState.from_dict({**document, "kind": "medsam segmentation"})
     with pytest.raises(InputError, match="medsam session is damaged"):
@@ -247,3 +247,30 @@ def test_cleaning_is_part_of_a_state():
     again = predictor.resume(SessionState.from_dict(session.state.to_dict()), noisy())
     assert again.tidy == session.tidy
     assert again.labels == session.labels
+
+
+def test_a_mask_that_answers_a_box_is_stored_with_it_and_a_click_corrects_that_answer():
+    box = (4.25, 8.0, 14.5, 28.0)
+    drawn = Predictor(ThresholdSam(), "cpu").session(noisy())
+    answer = drawn.box(1, box).mask
+    start = {"node": np.zeros((4, 40, 60), bool)}
+    start["node"][1] = start["node"][2] = answer
+    session = Predictor(ThresholdSam(), "cpu").session(noisy())
+    session.start(start, {"node": {1: box}})
+    document = session.state.to_dict()
+    assert document["version"] == 7
+    assert SessionState.from_dict(json.loads(json.dumps(document))) == session.state
+    session = Predictor(ThresholdSam(), "cpu").resume(SessionState.from_dict(document), noisy())
+    np.testing.assert_array_equal(session.cleaned(1, "node"), answer)
+    assert (session.prompts, session.undo()) == ([], False)
+    expected, found = drawn.click(1, 17, 14), session.click(1, 17, 14, label="node")
+    np.testing.assert_array_equal(found.mask, expected.mask)
+    assert (found.mask != session.click(2, 17, 14, label="node").mask).any(), "a mask without a box is corrected itself"
+    (prompt, _) = session.prompts
+    assert (prompt.box, prompt.points) == (box, ((17, 14, 1),))
+    assert session.undo()
+    assert session.undo()
+    np.testing.assert_array_equal(session.cleaned(1, "node"), answer)
+    document["objects"][0]["parts"][0]["box"] = [9, 9, 1, 1]
+    with pytest.raises(InputError, match="damaged"):
+        SessionState.from_dict(document)

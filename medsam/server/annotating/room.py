@@ -42,7 +42,7 @@ from medsam.server.annotating.schemas import (
     Submitted,
     TaskInfo,
 )
-from medsam.server.annotating.start import Place, as_start, before, begun_by, seen_last
+from medsam.server.annotating.start import Place, as_answers, as_start, before, begun_by, seen_last
 from medsam.server.annotating.telling import kinds_meant, told_of_project, told_of_tasks
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.heavy import heavy
@@ -337,7 +337,8 @@ class Annotating:
             last = await self.calls(seen_last, self.store, task, begun)
         else:
             last = await self.calls(self.store.last_annotation)
-            there = await self.calls(before, self.store, task, plane.axis, last)
+        there = await self.calls(before, self.store, task, plane.axis, last)
+        if not going_on:
             masks = await heavy(as_start, there, plane, volume.geometry.shape)
         opening = Opening(
             axis=plane.axis,
@@ -345,6 +346,7 @@ class Annotating:
             masks=None if going_on else masks,
             reading=begun if going_on else None,
             objects=task.structures,
+            answers=as_answers(there),
         )
         return opening, last
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medsam.annotation.proposing import box_of
 from medsam.errors import InputError
 from medsam.geometry import SlicePlane
 from medsam.inference.whole_objects import packed
 from medsam.masks import CompactMask
+from medsam.server.readings.opening import Answered
 from medsam.store.annotations import DONE
 from medsam.store.project_records import MAKING, Annotation, Status, Task
 from medsam.store.readers import Reader
@@ -84,3 +86,13 @@ def as_start(
             by_structure.setdefault(structure, {})[index] = one.mask
     found = packed(by_structure, plane, shape)
     return {name: found.compact(name).to_dict() for name in found}
+
+
+def as_answers(masks: Mapping[Place, Annotation]) -> dict[str, dict[int, Answered]]:
+    """Those that models gave for boxes, as `Opening.answers` takes them."""
+    found: dict[str, dict[int, Answered]] = {}
+    for (structure, index), one in masks.items():
+        box = box_of(one)
+        if box is not None and one.model is not None and one.weights is not None:
+            found.setdefault(structure, {})[index] = Answered(one.mask, box, one.model, one.weights)
+    return found

@@ -17,6 +17,7 @@ from medsam.inference.slice_request import Zoom
 from medsam.io.structure_names import plain_name
 from medsam.masks import CompactMask, PackedMasks
 from medsam.prompts.limits import Limits, Values
+from medsam.prompts.values import Box
 from medsam.server.joining import joined
 from medsam.server.readings.answers import outlined
 from medsam.server.readings.journal import Delta, Journal
@@ -31,12 +32,23 @@ _BEGINS = "begins"
 
 
 @dataclass(frozen=True)
+class Answered:
+    """A mask (h, w) that a model gave for a box alone. model, weights: which one."""
+
+    mask: CompactMask
+    box: Box
+    model: str
+    weights: str
+
+
+@dataclass(frozen=True)
 class Opening:
     """How a reading is to begin. axis, window, modality, zoom: as for `Predictor.session`; None where nothing is said.
 
     label: name of a first object. limits: as `Limits.to_dict` writes them. masks: to begin from, `CompactMask.to_dict`
     of (K, J, I) by name; or reading: key of another one, whose label map it begins from. objects: names of those that
-    come first, in this order, whether they have a mask or not.
+    come first, in this order, whether they have a mask or not. answers: name of an object -> slice -> what a model
+    answered there. Where it begins from just that, by the same model, a click corrects the answer to that box.
     """
 
     axis: Axis | None = None
@@ -48,6 +60,7 @@ class Opening:
     masks: Mapping[str, Any] | None = None
     reading: str | None = None
     objects: tuple[str, ...] = ()
+    answers: Mapping[str, Mapping[int, Answered]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,10 +110,29 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, left: Left | Non
     session = Session(scan_encoder, opening.zoom or "auto", label_of(1), limits=replace(limits, locked=()))
     document = session.state.to_dict()
     if masks:
-        session.start(_labelled({number: masks[name] for number, name in enumerate(names, start=1) if name in masks}))
+        _start(session, {number: name for number, name in enumerate(names, start=1) if name in masks}, masks, opening)
     rows = Journal(session).rows()
     document[_BEGINS] = {"objects": len(objects), "masks": len(rows), "first": left.first}
     return Begun(document, tuple((one.name, one.colour, one.visible, one.locked) for one in objects), rows)
+
+
+def _start(session: Session, names: Mapping[int, str], masks: Mapping[str, CompactMask], opening: Opening) -> None:
+    """names: of the objects that have a mask, by number."""
+    boxes = {
+        label_of(number): _boxes(session.scan_encoder, masks[name], opening.answers.get(name, {}))
+        for number, name in names.items()
+    }
+    session.start(_labelled({number: masks[name] for number, name in names.items()}), boxes)
+
+
+def _boxes(scan_encoder: ScanEncoder, mask: CompactMask, answers: Mapping[int, Answered]) -> dict[int, Box]:
+    """By slice, where a mask (K, J, I) is as the model that answers now gave it for a box."""
+    images, plane = scan_encoder.image_predictor, scan_encoder.plane
+    ours = {n: one for n, one in answers.items() if (one.model, one.weights) == (images.name, images.weights)}
+    if not ours:
+        return {}
+    solid = mask.to_array()
+    return {n: one.box for n, one in ours.items() if CompactMask.of(plane.take(solid, n)) == one.mask}
 
 
 def _objects(names: Sequence[str], left: Left, limits: Limits | None) -> list[StoredObject]:

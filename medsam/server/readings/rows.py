@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from medsam.errors import InputError, PromptError
-from medsam.inference.prompt_parts import FLAGS, PromptPart
+from medsam.inference.prompt_parts import PromptPart
 from medsam.inference.session import UNDO_STEPS
 from medsam.inference.session_state import Objects, SessionState, SliceState, Step, after_steps
 from medsam.inference.trust import ExpectedDice
 from medsam.prompts.limits import ANY, Limits, Values
-from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
 from medsam.store.records import NewMask, ReadingState, StoredMask, StoredStep
 from medsam.wire import Status
@@ -164,12 +163,8 @@ class _Rows:
         return state
 
     def _part(self, entry: Mapping[str, Any], row: StoredMask, label: str) -> PromptPart:
-        if entry.get("mask") != _OWN:
-            return PromptPart.from_dict(entry, label, row.slice, self.shape)
-        flags = {name: bool(entry.get(name)) for name in FLAGS}
-        said = {key: value for key, value in entry.items() if key not in ("mask", *FLAGS)}
-        prompt = Prompt.from_dict({**said, "label": label, "slice": row.slice}) if said else None
-        return PromptPart(prompt, row.mask, **flags)
+        own = {"mask": row.mask} if entry.get("mask") == _OWN else {}
+        return PromptPart.from_dict({**entry, **own}, label, row.slice, self.shape)
 
 
 def _by_object(masks: Iterable[StoredMask]) -> dict[int, list[StoredMask]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,7 @@ from medsam.annotation.settings import Settings
 from medsam.data.manifest import Case
 from medsam.data.manifest_json import case_of
 from medsam.errors import InputError
+from medsam.store.postgres import look
 from medsam.store.project_records import Project, StoredModel, StoredScan
 from medsam.store.readers import Reader
 from medsam.store.store import Store
@@ -45,20 +47,17 @@ class AnnotationProject:
         """A new project, in a folder that is empty or not there yet. url: see `Store.open`. weights: digest of those of
         the model that it begins with.
 
-        Raises InputError where there is one, for a folder that cannot be used, and for structures that will not do.
+        Raises InputError where there is one (also in that database: `open` makes another site of it), for a folder that
+        cannot be used, and for structures that will not do.
         """
         checked = [one.strip() for one in structures]
         if not checked or not all(checked) or len({one.casefold() for one in checked}) != len(checked):
             raise InputError("Name the `structures` to be drawn, each once.", parameter="structures")
+        if url is not None and project_in(url) is not None:
+            raise InputError("The `database` holds a project already.", parameter="database")
         store = Store.open(folder / "store", serving=False, url=url)
         if store.project() is not None:
             store.close()
-            if url is not None:
-                raise InputError(
-                    f"The `database` holds a project already, and {folder.name} is a site of it now: `medsam serve "
-                    "--project` serves it.",
-                    parameter="database",
-                )
             raise InputError(f"{folder.name} holds a project already.", parameter="project")
         store.set_project(name, checked, settings.to_dict(), by)
         store.put_model("started", settings.model, weights, by=by)
@@ -139,3 +138,15 @@ class AnnotationProject:
                 f"The model {model.path} was made at another site: copy it to {self.folder.name}.", parameter="project"
             )
         return str(path) if path.is_file() else model.path
+
+
+def project_in(url: str) -> Project | None:
+    """The project of a database of PostgreSQL (`Store.open`), of which nothing is changed; None where there is none.
+
+    Raises InputError for one that cannot be used.
+    """
+    if look(url) is None:
+        return None
+    # whoever looks is no site
+    with TemporaryDirectory() as folder, Store.open(Path(folder) / "store", serving=False, url=url) as store:
+        return store.project()

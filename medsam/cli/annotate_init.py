@@ -15,6 +15,7 @@ from medsam.progress import progress_bars
 if TYPE_CHECKING:
     from medsam.annotation.settings import Settings
     from medsam.annotation.starting import Added
+    from medsam.store.project_records import Project
 
 # options that are settings of the project, as they are called there; of a round, likewise
 _SETTINGS = ("axis", "model", "stage", "order", "seed", "propose", "gold", "second", "slices", "differ")
@@ -79,6 +80,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Raises MedSAMError subclasses for everything a user can fix."""
+    from medsam.annotation.project import project_in
     from medsam.annotation.starting import checked_structures, read_data, start_project
     from medsam.cli.data import parse_labels
     from medsam.errors import InputError
@@ -88,6 +90,9 @@ def run(arguments: argparse.Namespace) -> None:
     if (arguments.project / "store").exists():
         raise InputError(f"{arguments.project} holds a project already: `medsam annotate add` brings further scans.")
     settings, asked = _settings(arguments), checked_structures(comma_names(arguments.structures))
+    if arguments.database is not None and (there := project_in(arguments.database)) is not None:
+        _join(arguments, there, asked)
+        return
     labels = None if arguments.labels is None else parse_labels(arguments.labels)
     # before scans are read: a model that there is not is found at once
     weights = weights_digest(load_model(settings.model))
@@ -112,6 +117,26 @@ def run(arguments: argparse.Namespace) -> None:
     for remark in (*remarks, *added.remarks):
         print(remark, file=sys.stderr)
     print_line(f"made {arguments.project}: {sentence(added)}")
+    print_line(f"next: medsam serve --project {arguments.project}, and medsam annotate status {arguments.project}")
+
+
+def _join(arguments: argparse.Namespace, there: Project, asked: tuple[str, ...]) -> None:
+    """Another site of a project that there is. Raises InputError where it asks for other structures."""
+    from medsam.annotation.project import AnnotationProject
+    from medsam.errors import InputError, listed
+
+    if there.structures != asked:
+        raise InputError(
+            f"The `database` holds the project {there.name!r} already, of {listed(there.structures)}: a site of it "
+            "names the same `structures`, in that order; another project has a database of its own.",
+            parameter="structures",
+        )
+    with AnnotationProject.open(arguments.project, arguments.database) as project:
+        scans = counted(len(project.store.scans()), "scan")
+    print_line(
+        f"made {arguments.project}: a site of the project {there.name!r}, with its {scans}, settings and model; "
+        f"medsam annotate add {arguments.project} brings further scans"
+    )
     print_line(f"next: medsam serve --project {arguments.project}, and medsam annotate status {arguments.project}")
 
 

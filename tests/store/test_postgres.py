@@ -14,6 +14,7 @@ from stores import document, drawn, only_postgres, square, upload
 
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.settings import Settings
+from medsam.cli.main import main
 from medsam.errors import InputError
 from medsam.server.settings import ServerSettings
 from medsam.server.watch import check as checks
@@ -243,8 +244,22 @@ def test_a_project_has_a_folder_at_each_site(tmp_path, database):
         assert "holds a project already" in told(
             lambda: AnnotationProject.create(tmp_path / "c", "livers", ["liver"], Settings(), url=database)
         )
+        assert not (tmp_path / "c").exists()
     with AnnotationProject.open(tmp_path / "b") as again:
         assert again.asked.name == "livers"
+
+
+def test_init_at_another_site_makes_it_and_is_done(tmp_path, database, capsys):
+    with AnnotationProject.create(tmp_path / "a", "livers", ["liver", "spleen"], Settings(), url=database) as one:
+        words = ["annotate", "init", str(tmp_path / "b"), "--database", database, "--data", str(tmp_path / "none")]
+        assert main([*words, "--structures", "spleen,liver"]) == 2
+        assert "holds the project 'livers' already, of liver, spleen" in capsys.readouterr().err
+        assert not (tmp_path / "b").exists(), "nothing is made"
+        assert main([*words, "--structures", "liver, spleen"]) == 0
+        assert "a site of the project 'livers', with its 0 scans" in capsys.readouterr().out
+        with AnnotationProject.open(tmp_path / "b") as other:
+            assert (other.asked, other.store.site != one.store.site) == (one.asked, True)
+        assert main([*words, "--structures", "liver, spleen"]) == 2
 
 
 def test_what_would_be_served_is_said_before_anything_is_made(tmp_path, postgres, database):

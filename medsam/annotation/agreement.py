@@ -30,7 +30,6 @@ from medsam.store.project_records import Annotation, NewTask, Task, TaskEvent, T
 # before what is drawn; for reviewers alone
 PRIORITY = 30.0
 _HANDED_IN: tuple[TaskState, ...] = ("submitted", "approved")
-_SECOND: tuple[TaskKind, ...] = ("second",)
 _ADJUDICATE: tuple[TaskKind, ...] = ("adjudicate",)
 
 
@@ -84,18 +83,15 @@ def pairs(
     distances: of scans that can be read. progress: called with (done, in all).
     """
     store = project.store
-    seconds = store.tasks(_HANDED_IN, _SECOND)
-    if not seconds:
+    both = store.second_readings(_HANDED_IN)
+    if not both:
         return []
-    tasks = {task.id: task for task in store.tasks(_HANDED_IN)}
-    both = [(tasks[one.after], one) for one in seconds if one.after in tasks]
-    at = _times(store.task_events(kinds=["submitted"]))
     people = {user.id: user.name for user in store.users()}
     known, found, changed = _known(project), [], False
-    for number, (first, second) in enumerate(both):
+    for number, ((first, first_at), (second, second_at)) in enumerate(both):
         if progress is not None:
             progress(number, len(both))
-        key = f"{first.id} {at[first.id].isoformat()} {second.id} {at[second.id].isoformat()}"
+        key = f"{first.id} {first_at.isoformat()} {second.id} {second_at.isoformat()}"
         agreed = known.get(key)
         if agreed is None or (distances and any(one.hd95_mm is None and one.dice for one in agreed)):
             agreed = _compared(project, first, second, distances)
@@ -292,10 +288,6 @@ def _spacing_mm(project: AnnotationProject, task: Task) -> tuple[float, float, f
         return None
     plane = geometry.plane(project.settings.axis)
     return (float(geometry.spacing_mm["kji".index(plane.axis)]), *plane.spacing_mm)
-
-
-def _times(events: Collection[TaskEvent]) -> dict[int, Any]:
-    return {event.task: event.at for event in events}
 
 
 # -- what is kept ---------------------------------------------------------------------------------------------------

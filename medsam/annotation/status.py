@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from medsam.annotation.agreement import agreement, gold_results
 from medsam.annotation.project import AnnotationProject
+from medsam.annotation.settings import Settings
 from medsam.annotation.waiting import WHOM, diversity
 from medsam.errors import counted
 from medsam.store.annotations import DONE
-from medsam.store.project_records import EffortLine, TaskKind
+from medsam.store.project_records import EffortLine, Side, TaskKind
+from medsam.store.store import Store
 
+_SIDES: tuple[Side, ...] = ("train", "val", "test")
 # what nobody may do now is called; a gold task of who has left is nothing to wait for
 _WAITS: Mapping[TaskKind, str] = {"second": "second reading", "adjudicate": "decision", "audit": "audit"}
 
 
 def status_of(project: AnnotationProject) -> dict[str, Any]:
     """Ready for JSON. No mask is read but for what two readers have in common, once."""
-    store, asked, settings = project.store, project.asked, project.settings
+    store, asked = project.store, project.asked
+    settings, readers, counts = Settings.from_dict(asked.settings), store.readers(), store.scan_counts()
     tasks: dict[str, dict[str, int]] = {}
     for (kind, state), count in store.task_counts().items():
         tasks.setdefault(kind, {})[state] = count
@@ -28,7 +32,6 @@ def status_of(project: AnnotationProject) -> dict[str, Any]:
     for (structure, status), count in store.standing_counts().items():
         masks.setdefault(structure, {})[status] = count
     model, stored = project.model()
-    scans = store.scans()
     rounds = store.rounds()
     verdicts = Counter(one.verdict for one in store.verdicts())
     document = {
@@ -37,16 +40,12 @@ def status_of(project: AnnotationProject) -> dict[str, Any]:
         "stage": settings.stage,
         "order": settings.order,
         "scans": {
-            side: {
-                "scans": sum(scan.side == side for scan in scans),
-                "patients": len({scan.patient for scan in scans if scan.side == side}),
-                "labelled": sum(scan.side == side and scan.labelled for scan in scans),
-            }
-            for side in ("train", "val", "test")
+            side: dict(zip(("scans", "patients", "labelled"), counts.get(side, (0, 0, 0)), strict=True))
+            for side in _SIDES
         },
         "tasks": tasks,
-        "nobodys": Counter(store.nobodys_tasks(store.readers()).values()),
-        "to_review": store.count_to_review(store.readers()),
+        "nobodys": Counter(store.nobodys_tasks(readers).values()),
+        "to_review": store.count_to_review(readers),
         "masks": masks,
         "effort": {by: [line_of(one) for one in lines] for by, lines in store.efforts().items()},
         "agreement": agreement(project),
@@ -54,7 +53,7 @@ def status_of(project: AnnotationProject) -> dict[str, Any]:
         "rounds": [{"round": one.number, **_ended(one.events)} for one in rounds],
         "model": {"path": model, "kind": stored.kind, "round": stored.round, "weights": stored.weights},
         "verdicts": {"good": verdicts["good"], "wrong": verdicts["wrong"]},
-        "missing": _missing(project),
+        "missing": _missing(store, asked.structures),
         "diversity": diversity(project),
     }
     return {**document, "next": _next(project, document, rounds[-1].last if rounds else 0)}
@@ -80,14 +79,13 @@ def _ended(events: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> dict[str, Any
     return {"ended": None, "step": ([None, *events])[-1]}
 
 
-def _missing(project: AnnotationProject) -> dict[str, float]:
+def _missing(store: Store, structures: Sequence[str]) -> dict[str, float]:
     """Structure -> share of the waiting scans on which no model has proposed it: what is left for people to find."""
-    store = project.store
     waiting = {task.scan for task in store.tasks(states=["open", "taken"], kinds=["draw"])}
     there = store.standing_places(("proposed", *DONE), waiting)
     return {
         name: sum(name not in there.get(scan, {}) for scan in waiting) / len(waiting) if waiting else 0.0
-        for name in project.asked.structures
+        for name in structures
     }
 
 
@@ -102,7 +100,7 @@ def _next(project: AnnotationProject, document: Mapping[str, Any], seen: int) ->
     going = bool(rounds) and rounds[-1]["ended"] is None
     new = project.store.masks_since(seen)
     decide, draw, audit = some("adjudicate"), some("draw", "second", "gold"), some("audit")
-    filled = project.settings.stage >= 2 and draw and any(share > 0 for share in document["missing"].values())
+    filled = document["stage"] >= 2 and draw and any(share > 0 for share in document["missing"].values())
     said = (
         (going, f"Round {len(rounds)} did not end: `medsam annotate round {folder}` goes on with it."),
         (decide, f"{counted(decide, 'scan')} on which two readers differ: a reviewer decides, on the page."),

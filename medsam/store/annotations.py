@@ -9,9 +9,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, exists, func, insert, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.orm import aliased
 
 from medsam.geometry import Axis
@@ -103,11 +117,15 @@ class AnnotationsPart(Part):
 
     def standing_counts(self) -> dict[tuple[str, Status], int]:
         """(structure, status) -> places whose last row says that, but for those where drawing came to nothing."""
-        query = select(Annotations.structure, Annotations.status, func.count()).where(*_stands())
-        query = query.where(or_(Annotations.status != "rejected", Annotations.area > 0))
+        keys = Annotations.structure, Annotations.status
+        query = select(*keys, func.count()).where(*_stands()).group_by(*keys)
+        # in a question of its own: the index that answers the other one does not know the area
+        vain = query.where(Annotations.status == "rejected", Annotations.area == 0)
         with self._database.read() as connection:
-            rows = connection.execute(query.group_by(Annotations.structure, Annotations.status))
-            return {(structure, cast(Status, status)): count for structure, status, count in rows}
+            counts = {(structure, status): count for structure, status, count in connection.execute(query)}
+            for structure, status, count in connection.execute(vain):
+                counts[structure, status] -= count
+        return {(structure, cast(Status, status)): count for (structure, status), count in counts.items() if count}
 
     def masks_since(self, annotation: int) -> int:
         """Places whose last row is newer than this one and done."""
@@ -123,10 +141,13 @@ class AnnotationsPart(Part):
 
         scans: ids, of these alone. people: only what a person said, last.
         """
-        query = select(Annotations.scan_id, Annotations.structure, func.count())
-        query = query.where(Annotations.status.in_(list(statuses)), *_stands())
-        if scans is not None:
-            query = query.where(Annotations.scan_id.in_(list(scans)))
+        query = select(Annotations.scan_id, Annotations.structure, func.count()).where(*_stands())
+        if scans is None:
+            query = query.where(Annotations.status.in_(list(statuses)))
+        else:
+            # as an expression: of few scans SQLite would go through all masks of a status
+            status = func.coalesce(Annotations.status, "")
+            query = query.where(status.in_(list(statuses)), Annotations.scan_id.in_(list(scans)))
         if people:
             query = query.where(Annotations.by_id.is_not(None))
         found: dict[int, dict[str, int]] = {}
@@ -149,19 +170,15 @@ class AnnotationsPart(Part):
         that was returned and handed in again is one, where it was handed in first; what it cost is all of it.
         """
         with self._database.read() as connection:
-            if by == "round":
-                return _effort_of_rounds(connection)
-            rows = _efforts(connection, _KEYS[by])
-            return _summed(rows, 0, _names(connection) if by == "reader" else None)
+            key = _keys(connection)[by]
+            return _summed(_efforts(connection, key.column), 0, key.names)
 
     def efforts(self) -> dict[str, list[EffortLine]]:
         """By each of these, at one look."""
-        keys = tuple(_KEYS.values())
         with self._database.read() as connection:
-            rows = _efforts(connection, *keys)
-            names = {"reader": _names(connection)}
-            lines = {by: _summed(rows, place, names.get(by)) for place, by in enumerate(_KEYS)}
-            return {**lines, "round": _effort_of_rounds(connection)}
+            keys = _keys(connection)
+            rows = _efforts(connection, *(one.column for one in keys.values()))
+            return {by: _summed(rows, place, one.names) for place, (by, one) in enumerate(keys.items())}
 
     # -- audits -------------------------------------------------------------------------------------------------------
 
@@ -294,19 +311,51 @@ def _annotation(row: Row) -> Annotation:
     )
 
 
-_KEYS: dict[str, Any] = {"reader": Annotations.by_id, "structure": Annotations.structure, "stage": Annotations.stage}
 _MADE, _AS_PROPOSED = Annotations.status.in_(_BY_PEOPLE), Annotations.status == "accepted"
 _TIMED = Annotations.seconds.is_not(None)
 
 
-def _efforts(connection: Connection, *keys: Any, after: int = 0, last: int | None = None) -> list[Row]:
-    """Keys, then the numbers of a line: several rows of a key, to be summed. after, last: of rows in between alone."""
-    there = [Annotations.id > after, *([] if last is None else [Annotations.id <= last])]
-    return [
-        row
-        for query in (_effort(*keys), _again(*keys))
-        for row in connection.execute(query.where(*there).group_by(*keys))
-    ]
+class _Key(NamedTuple):
+    """By what masks are told apart. names: of its values, in the order in which they are told; None: their own."""
+
+    column: Any
+    names: Mapping[Any, str] | None = None
+
+
+def _keys(connection: Connection) -> dict[str, _Key]:
+    names = dict(sorted(connection.execute(select(Users.id, Users.name)), key=lambda one: one[1]))
+    ended = select(Rounds.id, Rounds.last).join(RoundEvents, RoundEvents.round_id == Rounds.id)
+    rounds = connection.execute(ended.where(RoundEvents.kind == "ended").order_by(Rounds.id)).all()
+    return {
+        "reader": _Key(Annotations.by_id, names),
+        "structure": _Key(Annotations.structure),
+        "stage": _Key(Annotations.stage),
+        "round": _Key(
+            # after 0, so that there is something to tell apart
+            _place_among([0, *(last for _, last in rounds)]),
+            dict(enumerate([*(str(number) for number, _ in rounds), "now"], start=1)),
+        ),
+    }
+
+
+def _place_among(ends: Sequence[int]) -> ColumnElement[int]:
+    """Of annotations: how many of these ids, in their order, lie before its own. By halves, so that hundreds of rounds
+    cost little; written out, so that it is one expression wherever it stands in a question."""
+
+    def among(low: int, high: int) -> ColumnElement[int]:
+        if low == high:
+            return literal_column(str(low), Integer)
+        middle = (low + high) // 2
+        early = Annotations.id <= literal_column(str(int(ends[middle])), Integer)
+        return case((early, among(low, middle)), else_=among(middle + 1, high))
+
+    return among(0, len(ends))
+
+
+def _efforts(connection: Connection, *keys: Any) -> list[Row]:
+    """Keys, then the numbers of a line: several rows of a key, to be summed."""
+    both = (_effort(*keys), _again(*keys))
+    return [row for query in both for row in connection.execute(query.group_by(*keys))]
 
 
 def _effort(*keys: Any) -> Select:
@@ -342,28 +391,12 @@ def _how_many(which: ColumnElement[bool]) -> Any:
     return func.coalesce(func.sum(case((which, 1), else_=0)), 0)
 
 
-def _names(connection: Connection) -> dict[int, str]:
-    return dict(connection.execute(select(Users.id, Users.name)).all())
-
-
-def _effort_of_rounds(connection: Connection) -> list[EffortLine]:
-    ends = select(Rounds.id, Rounds.last).join(RoundEvents, RoundEvents.round_id == Rounds.id)
-    ended = connection.execute(ends.where(RoundEvents.kind == "ended").order_by(Rounds.id)).all()
-    lines, before = [], 0
-    for number, last in [*((str(number), last) for number, last in ended), ("now", None)]:
-        key = literal(number)
-        lines += _summed(_efforts(connection, key, after=before, last=last), 0)
-        before = last or before
-    return lines
-
-
-def _summed(rows: Iterable[Row], place: int, names: Mapping[int, str] | None = None) -> list[EffortLine]:
-    """A line for each key of this place in the rows, in order; the numbers come after all keys. names: of keys. Where
-    nothing was made and nothing asked, there is no line."""
+def _summed(rows: Iterable[Row], place: int, names: Mapping[Any, str] | None) -> list[EffortLine]:
+    """A line for each key of this place in the rows; the numbers come after all keys. names: see `_Key`. Where nothing
+    was made and nothing asked, there is no line."""
     sums: dict[Any, list[Any]] = {}
     for row in rows:
-        numbers = [value or 0 for value in row[-_NUMBERS:]]
-        key = row[place] if names is None else names[row[place]]
-        known = sums.setdefault(key, [0] * _NUMBERS)
-        sums[key] = [one + other for one, other in zip(known, numbers, strict=True)]
-    return [EffortLine(str(key), *sums[key]) for key in sorted(sums) if any(sums[key])]
+        known = sums.setdefault(row[place], [0] * _NUMBERS)
+        sums[row[place]] = [one + (other or 0) for one, other in zip(known, row[-_NUMBERS:], strict=True)]
+    told = {key: str(key) for key in sorted(sums)} if names is None else names
+    return [EffortLine(name, *sums[key]) for key, name in told.items() if any(sums.get(key, ()))]

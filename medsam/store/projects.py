@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import case, func, insert, select
 
 from medsam.errors import InputError
 from medsam.store.part import Part, new_key, now
@@ -79,6 +79,15 @@ class ProjectsPart(Part):
             query = query.where(Scans.side == side)
         with self._database.read() as connection:
             return [_scan(row) for row in connection.execute(query)]
+
+    def scan_counts(self) -> dict[Side, tuple[int, int, int]]:
+        """Side -> how many scans there are, of how many patients, and how many of them came with a reference."""
+        labelled = func.sum(case((Scans.labelled, 1), else_=0))
+        query = select(Scans.side, func.count(), func.count(Scans.patient.distinct()), labelled).group_by(Scans.side)
+        with self._database.read() as connection:
+            return {
+                cast(Side, side): (scans, patients, there) for side, scans, patients, there in connection.execute(query)
+            }
 
     def scan(self, scan: int) -> StoredScan:
         """By id."""

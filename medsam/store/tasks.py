@@ -33,6 +33,9 @@ from medsam.store.project_tables import TaskEvents, Tasks
 from medsam.store.readers import Reader, Role
 from medsam.store.tables import Users
 
+# a task, and when it was handed in
+HandedIn = tuple[Task, datetime]
+
 
 class TasksPart(Part):
     """The queue of a project. Everything that happens is a row of `task_events`."""
@@ -247,6 +250,21 @@ class TasksPart(Part):
             query = query.where(Tasks.id > after)
         with self._database.read() as connection:
             return [_task(row) for row in connection.execute(query)]
+
+    def second_readings(self, states: Collection[TaskState]) -> list[tuple[HandedIn, HandedIn]]:
+        """First and second reading of a scan, both in one of these states, as they were handed in last: by the second
+        one's id."""
+        here = Tasks.state.in_(list(states))
+        seconds = select(Tasks).where(Tasks.kind == "second", here).order_by(Tasks.id)
+        firsts = select(Tasks).where(Tasks.id.in_(seconds.with_only_columns(Tasks.after_id).order_by(None)), here)
+        with self._database.read() as connection:
+            tasks = {row.id: _task(row) for query in (firsts, seconds) for row in connection.execute(query)}
+            both = [(tasks[one.after], one) for one in tasks.values() if one.kind == "second" and one.after in tasks]
+            wanted = [query.with_only_columns(Tasks.id).order_by(None) for query in (firsts, seconds)]
+            told = select(TaskEvents.task_id, TaskEvents.at).where(or_(*map(TaskEvents.task_id.in_, wanted)))
+            told = told.where(TaskEvents.kind == "submitted")
+            at = dict(connection.execute(told.order_by(TaskEvents.id)).all())
+        return [((first, at[first.id]), (second, at[second.id])) for first, second in both]
 
     def task_counts(self) -> dict[tuple[TaskKind, TaskState], int]:
         """How many there are of each."""

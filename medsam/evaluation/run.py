@@ -168,6 +168,7 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
         "engines": {name: f"{model.engine.name} {model.precision}" for name, model in models.items()},
         "keep_masks": run.keep_masks,
         "timing": run.timing,
+        **({"mask_thresholds": ends} if (ends := _mask_thresholds(models)) else {}),
         **({"trust": told} if (told := _told_by(models)) else {}),
         **({"heads": heads} if (heads := _heads_of(run, models)) else {}),
     }
@@ -194,6 +195,12 @@ def _heads_of(run: EvaluationRun, models: Mapping[str, Predictor]) -> dict[str, 
     if "auto" not in run.protocol.names:
         return {}
     return {name: [head_digest(source) for source in one.heads] for name, one in models.items()}
+
+
+def _mask_thresholds(models: Mapping[str, Predictor]) -> dict[str, float]:
+    """Of those that were trained to end their masks elsewhere than at 0: the same weights answer otherwise."""
+    found = {name: predictor.images.sam.spec.mask_threshold for name, predictor in models.items()}
+    return {name: threshold for name, threshold in found.items() if threshold}
 
 
 def _told_by(models: Mapping[str, Predictor]) -> dict[str, str]:

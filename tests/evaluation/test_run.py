@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -25,6 +26,8 @@ from medsam.evaluation.run import EvaluationRun, differences
 from medsam.evaluation.run import evaluate as evaluate_cases
 from medsam.evaluation.tables import COLUMNS, TRUST
 from medsam.inference.predictor import Predictor
+from medsam.models.build import load_model
+from medsam.models.checkpoint import save_checkpoint
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 
@@ -211,6 +214,19 @@ def test_a_folder_of_another_evaluation_is_not_mixed_up(finished, manifest, caps
         assert main([*arguments, *other]) == 2
         assert f"holds an evaluation with another protocol: {differs}. Name another" in capsys.readouterr().err
     assert (finished / "metrics.csv").read_bytes() == before
+
+
+def test_the_same_weights_whose_masks_end_elsewhere_are_another_evaluation(manifest, tmp_path, capsys):
+    out, usual = tmp_path / "out", tiny_model(tmp_path / "usual.safetensors")
+    sam = load_model(str(usual))
+    sam.spec = replace(sam.spec, mask_threshold=-1.0)
+    shifted = tmp_path / "shifted" / "usual.safetensors"
+    shifted.parent.mkdir()
+    save_checkpoint(sam, shifted)
+    arguments = ["evaluate", "--manifest", str(manifest), "--limit", "1", "--out", str(out), "--no-timing"]
+    assert main([*arguments, "--engine", "torch", "--model", str(usual)]) == 0
+    assert main([*arguments, "--engine", "torch", "--model", str(shifted)]) == 2
+    assert 'mask thresholds null there, {"usual": -1.0} here' in capsys.readouterr().err
 
 
 def test_what_two_evaluations_differ_in_is_named_with_both_values():

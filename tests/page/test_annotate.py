@@ -328,6 +328,19 @@ def test_what_a_model_proposes_is_accepted_by_a_key_and_handed_in_as_it_is(visit
     expect(ann.page.get_by_role("region", name="By structure").get_by_role("row").filter(has_text=LEFT)).to_be_visible()
 
 
+def _settled(controls) -> list[dict[str, float]]:
+    """Where they lie, all at one moment, once that is the same twice: the bar grows while the picture comes."""
+    look = "all => all.map(one => one.getBoundingClientRect()).map(({x, y, width, height}) => ({x, y, width, height}))"
+    before: list[dict[str, float]] = []
+    for _ in range(20):
+        now = controls.evaluate_all(look)
+        if now and now == before:
+            break
+        before = now
+        controls.first.page.wait_for_timeout(200)
+    return now
+
+
 def test_on_a_phone_nothing_lies_over_the_fields_of_the_window(chromium, site):
     from in_browser import opened
 
@@ -337,7 +350,7 @@ def test_on_a_phone_nothing_lies_over_the_fields_of_the_window(chromium, site):
         page.get_by_role("link", name="s2").first.click()
         bar = page.get_by_role("toolbar", name="How the images are shown")
         bar.get_by_label("Level").wait_for()
-        boxes = [one.bounding_box() for one in bar.locator("input, select, button").all()]
+        boxes = _settled(bar.locator("input, select, button"))
         assert len(boxes) >= 5
         for n, one in enumerate(boxes):
             assert 0 <= one["x"] <= 390 - one["width"], "all of it is on screen"

@@ -16,12 +16,11 @@ import numpy as np
 from scipy.special import expit
 
 from medsam.evaluation.expected_dice import logistic
-from medsam.inference.auto import fed_back
+from medsam.inference.auto import fed_back, larger
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.signs import NAMES
 from medsam.inference.slice_request import SliceResult
-from medsam.inference.tracked_boxes import clipped
 from medsam.metrics.detection import box_iou
 from medsam.metrics.overlap import dice
 from medsam.prompts.prompt import Box, SlicePrompt
@@ -78,7 +77,7 @@ def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> li
     """Those whose masks have a pixel. Nothing on a slice that the window leaves without contrast."""
     prompts, asked = list[SlicePrompt](), list[Guessed]()
     for number, one in enumerate(guesses, start=1):
-        if (box := _larger(one.box, encoder.plane.shape)) is not None:
+        if (box := larger(one.box, _GROWN, encoder.plane.shape)) is not None:
             prompts.append(SlicePrompt(number, box))
             asked.append(one)
     if not prompts:
@@ -156,9 +155,3 @@ def _signs(guessed: Guessed, before: SliceResult, after: SliceResult, agreement:
         *(told.get(name, 0.0) for name in _SIGNS[5:]),
     ]
     return np.nan_to_num(np.array(values, dtype=np.float64))
-
-
-def _larger(box: Box, shape: tuple[int, int]) -> Box | None:
-    corners = np.array(box)
-    sides = np.tile(corners[2:] - corners[:2], 2)
-    return clipped((corners + np.array([-1, -1, 1, 1]) * _GROWN * sides).tolist(), shape)

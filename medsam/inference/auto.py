@@ -116,8 +116,8 @@ def prompts_of(found: Detections, scan_encoder: ScanEncoder, grown: float) -> Pr
     slices: dict[int, list[SlicePrompt]] = {}
     for one in found.objects:
         for index, box in one.boxes.items():
-            if (larger := _larger(box, grown, plane.shape)) is not None:
-                slices.setdefault(index, []).append(SlicePrompt(numbers[one.name], larger))
+            if (asked := larger(box, grown, plane.shape)) is not None:
+                slices.setdefault(index, []).append(SlicePrompt(numbers[one.name], asked))
     return PromptPlan(plane.axis, {n: name for name, n in numbers.items()}, dict(sorted(slices.items())))
 
 
@@ -171,12 +171,13 @@ def fed_back(
         if tight is None or prompt.box is None or box_iou(tight, prompt.box) < _SAME:
             again.append(prompt)
             continue
-        box = _larger((*map(float, tight),), grown, shape)  # type: ignore[arg-type]
+        box = larger((*map(float, tight),), grown, shape)  # type: ignore[arg-type]
         again.append(replace(prompt, box=box or prompt.box, mask=result.mask if clicks else None))
     return again
 
 
-def _larger(box: Box, grown: float, shape: tuple[int, int]) -> Box | None:
+def larger(box: Box, grown: float, shape: tuple[int, int]) -> Box | None:
+    """A box with so much of each side more at each end, inside a slice (h, w); None as `clipped` says."""
     corners = np.array(box)
     sides = np.tile(corners[2:] - corners[:2], 2)
     return clipped((corners + np.array([-1, -1, 1, 1]) * grown * sides).tolist(), shape)

@@ -17,6 +17,7 @@ from medsam.inference.slice_request import Zoom
 from medsam.io.structure_names import plain_name
 from medsam.masks import CompactMask, PackedMasks
 from medsam.prompts.limits import Limits, Values
+from medsam.prompts.standing import Standing
 from medsam.prompts.values import Box
 from medsam.server.joining import joined
 from medsam.server.readings.answers import outlined
@@ -118,21 +119,20 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, left: Left | Non
 
 def _start(session: Session, names: Mapping[int, str], masks: Mapping[str, CompactMask], opening: Opening) -> None:
     """names: of the objects that have a mask, by number."""
+    images, plane = session.scan_encoder.image_predictor, session.scan_encoder.plane
+    labels = _labelled({number: masks[name] for number, name in names.items()})
+    standing = Standing.of(labels, session.scan_encoder.scan.geometry, plane.axis)
     boxes = {
-        label_of(number): _boxes(session.scan_encoder, masks[name], opening.answers.get(name, {}))
+        label_of(number): _boxes(images, standing.masks[label_of(number)], opening.answers.get(name, {}))
         for number, name in names.items()
     }
-    session.start(_labelled({number: masks[name] for number, name in names.items()}), boxes)
+    session.start(standing, boxes)
 
 
-def _boxes(scan_encoder: ScanEncoder, mask: CompactMask, answers: Mapping[int, Answered]) -> dict[int, Box]:
-    """By slice, where a mask (K, J, I) is as the model that answers now gave it for a box."""
-    images, plane = scan_encoder.image_predictor, scan_encoder.plane
+def _boxes(images: ImagePredictor, masks: Mapping[int, CompactMask], answers: Mapping[int, Answered]) -> dict[int, Box]:
+    """By slice, where a mask (h, w) is as the model that answers now gave it for a box."""
     ours = {n: one for n, one in answers.items() if (one.model, one.weights) == (images.name, images.weights)}
-    if not ours:
-        return {}
-    solid = mask.to_array()
-    return {n: one.box for n, one in ours.items() if CompactMask.of(plane.take(solid, n)) == one.mask}
+    return {n: one.box for n, one in ours.items() if masks.get(n) == one.mask}
 
 
 def _objects(names: Sequence[str], left: Left, limits: Limits | None) -> list[StoredObject]:

@@ -1,7 +1,7 @@
 """A box that was guessed, answered: box, mask, the mask's own box fed back, mask; and what Dice is to be expected.
 
-What is expected is learnt in the project itself: slices that people drew, each guessed by other patients' slices
-(`guessing`), answered by the model that answers now, and held against what was drawn. So it counts in both where a
+What is expected is learnt in the project itself: slices that people drew, each guessed by other patients' slices,
+answered by the model that answers now, and held against what was drawn. So it counts in both where a
 guess is wrong and where the model is. With too few of them the least of what the answer says of itself is taken.
 
 Letters: n answers, S of their signs.
@@ -32,7 +32,8 @@ _RIDGE = 0.02
 # How much of each side a guessed box is larger when it asks, and the box of its mask when that is fed back: a guess
 # errs both ways, and no mask leaves its box (docs/results/README.md, "The data engine without people").
 _GROWN, _FED_BACK = 0.1, 0.15
-# S of an answer: of the guess, of how far it and both answers agree, and of the last answer
+_HALF = 0.5
+# S of an answer: of the guess, of how far it and both answers agree, of the last answer, and how far an outline agrees
 _SIGNS = (
     "presence",
     "closeness",
@@ -43,25 +44,30 @@ _SIGNS = (
     "stability",
     "edge",
     "parted",
+    "outline",
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Guessed:
-    """A box in stored pixels; presence and spread as `guessing.Guess` has them."""
+    """A box in stored pixels; presence and spread as `guessing.Guess` has them.
+
+    likely: float (h, w), how likely each pixel is in the structure, where a segmenter outlined it; else None.
+    """
 
     structure: str
     box: Box
     presence: float
     spread: float
+    likely: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What a guess was answered with. agreement: IoU of the box that was guessed and the one that the mask fills.
 
-    stability: IoU of the network's masks at thresholds -1 and 1. box: whose answer the mask is; None where a mask was
-    asked with it.
+    stability: IoU of the network's masks at thresholds -1 and 1. box: whose answer the mask is; None where it is not
+    that of a box alone.
     """
 
     guessed: Guessed
@@ -74,7 +80,11 @@ class Answer:
 
 
 def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> list[Answer]:
-    """Those whose masks have a pixel. Nothing on a slice that the window leaves without contrast."""
+    """Those whose masks have a pixel. Nothing on a slice that the window leaves without contrast.
+
+    Where a segmenter outlined what it guessed, the mask is where it and the model together find the structure more
+    likely than not: each sees what the other does not (docs/results/README.md, "The data engine without people").
+    """
     prompts, asked = list[SlicePrompt](), list[Guessed]()
     for number, one in enumerate(guesses, start=1):
         if (box := larger(one.box, _GROWN, encoder.plane.shape)) is not None:
@@ -87,14 +97,18 @@ def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> li
     second = segment_slice(encoder, index, again, trust=True)
     found = []
     for one, prompt, before, after in zip(asked, again, first, second, strict=True):
-        tight = tight_box(after.mask, 1)
+        mask, outline = after.mask, 0.0
+        if one.likely is not None:
+            outline = dice(one.likely > _HALF, after.mask)
+            mask = expit(after.logits) + one.likely > 2 * _HALF
+        tight = tight_box(mask, 1)
         if tight is None or after.no_contrast:
             continue
         agreement = box_iou(one.box, tight)
-        told = _signs(one, before, after, agreement)
+        told = _signs(one, before, after, agreement, outline)
         stable = float(told[_SIGNS.index("stability")])
-        box = prompt.box if prompt.mask is None else None
-        found.append(Answer(one, after.mask, after.predicted_iou, agreement, told, stable, box))
+        box = prompt.box if prompt.mask is None and one.likely is None else None
+        found.append(Answer(one, mask, after.predicted_iou, agreement, told, stable, box))
     return found
 
 
@@ -142,8 +156,8 @@ def learn(answers: Sequence[Answer], drawn: Sequence[np.ndarray | None]) -> Expe
     return Expected.learnt(np.array([one.signs for one in answers]), np.array(dices)) if answers else None
 
 
-def _signs(guessed: Guessed, before: SliceResult, after: SliceResult, agreement: float) -> np.ndarray:
-    """(S,): in the order of `_SIGNS`."""
+def _signs(guessed: Guessed, before: SliceResult, after: SliceResult, agreement: float, outline: float) -> np.ndarray:
+    """(S,): in the order of `_SIGNS`. outline: Dice of an outline and the last answer, 0 where there was none."""
     known = after.signs if after.signs is not None else before.signs
     told: Mapping[str, float] = {} if known is None else dict(zip(NAMES, known.tolist(), strict=True))
     values = [
@@ -152,6 +166,7 @@ def _signs(guessed: Guessed, before: SliceResult, after: SliceResult, agreement:
         agreement,
         dice(before.mask, after.mask) if before.mask.any() else 0.0,
         after.predicted_iou,
-        *(told.get(name, 0.0) for name in _SIGNS[5:]),
+        *(told.get(name, 0.0) for name in _SIGNS[5:-1]),
+        outline,
     ]
     return np.nan_to_num(np.array(values, dtype=np.float64))

@@ -22,8 +22,9 @@ import numpy as np
 
 from medsam.annotation.answers import Answer, Guessed, answered, with_agreement
 from medsam.annotation.audits import made_alone
+from medsam.annotation.finding import Finder, Found
 from medsam.annotation.project import AnnotationProject
-from medsam.annotation.proposing import Finder, Found, place_of, rows_of, waiting_scans
+from medsam.annotation.proposing import place_of, rows_of, waiting_scans
 from medsam.annotation.waiting import keep, kept
 from medsam.errors import InputError
 from medsam.inference.automatic import AutomaticSettings, everything_on_slice
@@ -85,6 +86,7 @@ def automatic(
     progress: ProgressCallback | None = None,
     learning: ProgressCallback | None = None,
     slices: ProgressCallback | None = None,
+    training: ProgressCallback | None = None,
 ) -> Automatic:
     """Scans that wait, as many as `limit`, in the order of the queue. Each is stored at once, so a run that was
     interrupted goes on. progress: called with (scans done, scans); learning: likewise, before; slices: with those of a
@@ -96,8 +98,8 @@ def automatic(
     waiting = waiting[:limit]
     if not waiting:
         return Automatic(0, 0, 0, 0, {})
-    finder = Finder.learnt(project, predictor, names=names, progress=learning)
-    if finder.expected is None and not finder.heads.structures:
+    finder = Finder.learnt(project, predictor, names=names, progress=learning, training=training)
+    if not finder.answers and not finder.heads.structures:
         raise InputError(
             "Too little is drawn to know what Dice to expect of the model, and without that nothing is accepted. Draw "
             "on further scans first."
@@ -115,7 +117,7 @@ def automatic(
         if store.task_of(one.task.id).state != "open":
             # a person took it meanwhile: what they leave empty is empty
             continue
-        stored = _put(project, one.scan, passed, predictor)
+        stored = _put(project, one.scan, passed, finder)
         masks, left = masks + len(stored), left + doubts
         if not doubts and set(stored) == set(project.asked.structures):
             finished += store.withdraw_tasks([one.task.id], "made by the model alone")
@@ -126,10 +128,10 @@ def automatic(
     return Automatic(len(waiting) - len(failed), finished, masks, left, failed)
 
 
-def _put(project: AnnotationProject, scan: StoredScan, passed: Sequence[Found], predictor: Predictor) -> list[str]:
+def _put(project: AnnotationProject, scan: StoredScan, passed: Sequence[Found], finder: Finder) -> list[str]:
     """Masks into the store, where no person has drawn: the structure of each."""
     drawn = {place_of(one) for one in project.store.standing(scan.id)}
-    rows = rows_of(scan, passed, predictor, status="accepted", stage=3)
+    rows = rows_of(scan, passed, finder, status="accepted", stage=3)
     rows = [row for row in rows if place_of(row) not in drawn]
     project.store.add_annotations(rows)
     return [row.structure for row in rows]

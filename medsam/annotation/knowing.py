@@ -23,7 +23,7 @@ from medsam.prompts.simulate import tight_box
 from medsam.store.project_records import MAKING, StoredScan
 
 # scans that are learnt from, and slices of each with something and with nothing on them: more take minutes
-_SCANS, _FULL, _EMPTY = 24, 8, 4
+SCANS, _FULL, _EMPTY = 48, 8, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,8 @@ def how_many(project: AnnotationProject) -> int:
 
 
 def _chosen(project: AnnotationProject) -> tuple[list[StoredScan], dict[int, set[int] | None]]:
-    """Scans to learn from, those drawn last and then those with a reference; of drawn ones the slices that were to be
-    drawn on, None for all."""
+    """Scans to learn from, those drawn last and then those with a reference, the val side never left out; of drawn ones
+    the slices that were to be drawn on, None for all."""
     store = project.store
     # a task is withdrawn where its masks came from elsewhere, and where a model was left alone
     people = store.standing_places(people=True)
@@ -76,7 +76,9 @@ def _chosen(project: AnnotationProject) -> tuple[list[StoredScan], dict[int, set
     drawn = [scan for scan in learnt if scan.id in asked]
     last = {task.scan: task.id for task in done}
     drawn.sort(key=lambda scan: -last[scan.id])
-    return [*drawn, *(scan for scan in learnt if scan.labelled)][:_SCANS], asked
+    found = [*drawn, *(scan for scan in learnt if scan.labelled)]
+    first = sorted(found, key=lambda scan: scan.side != "val")[:SCANS]
+    return [scan for scan in found if scan in first], asked
 
 
 def examples_of(project: AnnotationProject, looks: Looks, known: Sequence[KnownScan]) -> Examples:

@@ -17,10 +17,10 @@ from typing import Protocol
 
 import numpy as np
 
+from medsam.annotation.finding import Finder
 from medsam.annotation.looks import Looks
 from medsam.annotation.probe import probe
 from medsam.annotation.project import AnnotationProject
-from medsam.annotation.proposing import Finder
 from medsam.annotation.waiting import FROZEN, Placed, diversity, keep_why, queue_of, why_of
 from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
@@ -45,13 +45,14 @@ def order_queue(
     *,
     expects: Expects | None = None,
     progress: ProgressCallback | None = None,
+    training: ProgressCallback | None = None,
 ) -> list[Placed]:
     """Put the drawing that waits in the order of the project's settings; as it then is.
 
     predictor: the model that answers now; without one the order is random whatever is set, and only of what was not
-    ordered yet where it is another. expects: default what the
-    model finds on a few slices (`proposing`), and where nothing is known to find it by, `probe.probe`. progress: called
-    with (scans done, scans).
+    ordered yet where it is another. expects: default what the model finds on a few slices (`finding`), and where
+    nothing is known to find it by, `probe.probe`. progress: called with (scans done, scans); training: see
+    `Finder.learnt`.
     """
     settings, store = project.settings, project.store
     scans = {scan.id: scan for scan in store.scans()}
@@ -65,7 +66,7 @@ def order_queue(
         said = dict.fromkeys((scan.id for scan in order), _BY_SEED[settings.order == "random"])
     else:
         looks = Looks(project, predictor)
-        ordering = _Ordering(project, looks, expects or _expects(project, looks))
+        ordering = _Ordering(project, looks, expects or _expects(project, looks, training))
         order, said = ordering.of(todo, progress)
         apart = ordering.apart
     rank = {scan.id: 1 - place / len(order) for place, scan in enumerate(order)}
@@ -86,9 +87,11 @@ def _chance(seed: int, scan: StoredScan) -> str:
     return hashlib.sha256(f"{seed} {scan.name}".encode()).hexdigest()
 
 
-def _expects(project: AnnotationProject, looks: Looks) -> Expects:
+def _expects(project: AnnotationProject, looks: Looks, training: ProgressCallback | None) -> Expects:
     """By what people drew, where that is enough to find anything by."""
-    finder = Finder.learnt(project, looks.predictor, names=False) if project.settings.order == "unsure" else None
+    finder: Finder | None = None
+    if project.settings.order == "unsure":
+        finder = Finder.learnt(project, looks.predictor, names=False, training=training)
     if finder is None or not finder.structures:
         return lambda scan: (probe(looks.encoder(scan)), "sure of a grid of prompts on its middle slice")
     return lambda scan: (finder.expects(scan), "expected Dice of what the model finds on a few slices")

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from medsam.annotation.project import AnnotationProject
     from medsam.inference.predictor import Predictor
 
+# of the bar while a project's segmenter learns
+TRAINING = "Steps of the segmenter"
+
 
 def add_finder_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of commands that find structures by themselves."""

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from medsam.cli.annotate_model import add_finder_arguments, predictor_of, tell_failed
+from medsam.cli.annotate_model import TRAINING, add_finder_arguments, predictor_of, tell_failed
 from medsam.cli.flags import check_count
 from medsam.cli.table import print_line
 from medsam.errors import counted
@@ -29,7 +29,11 @@ def run(arguments: argparse.Namespace) -> None:
     check_count(arguments.limit, "limit")
     with AnnotationProject.open(arguments.project) as project:
         predictor = predictor_of(project, arguments)
-        with progress_bars("Scans learnt from") as (learning,), progress_bars("Scans") as (progress,):
+        with (
+            progress_bars("Scans learnt from") as (learning,),
+            progress_bars(TRAINING) as (training,),
+            progress_bars("Scans") as (progress,),
+        ):
             found = propose(
                 project,
                 predictor,
@@ -37,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
                 names=not arguments.no_names,
                 progress=progress,
                 learning=learning,
+                training=training,
             )
     if arguments.json:
         print(json.dumps(asdict(found), indent=2))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medsam.cli.annotate_model import predictor_of
+from medsam.cli.annotate_model import TRAINING, predictor_of
 from medsam.cli.flags import check_count
 from medsam.cli.scan_options import add_network_arguments
 from medsam.cli.table import print_line, print_table
@@ -65,8 +65,8 @@ def _reorder(project: AnnotationProject, arguments: argparse.Namespace) -> None:
         order_queue(project)
         return
     predictor = predictor_of(project, arguments)
-    with progress_bars("Scans") as (progress,):
-        order_queue(project, predictor, progress=progress)
+    with progress_bars(TRAINING) as (training,), progress_bars("Scans") as (progress,):
+        order_queue(project, predictor, progress=progress, training=training)
 
 
 def _document(one: Placed) -> dict[str, object]:

@@ -11,10 +11,10 @@ from stores import square
 from medsam.annotation.answers import Answer, Guessed, answered
 from medsam.annotation.audits import audit_of, made_alone, sample, wilson
 from medsam.annotation.automatic import Bounds, _best, _of_grid, automatic
+from medsam.annotation.finding import Finder, Found
 from medsam.annotation.looks import Looks
 from medsam.annotation.mixing import catch_up, handed_in
 from medsam.annotation.named import HeadBoxes
-from medsam.annotation.proposing import Finder, Found
 from medsam.annotation.waiting import queue_of
 from medsam.cli.main import main
 from medsam.errors import InputError
@@ -74,7 +74,7 @@ def test_masks_of_a_grid_and_its_crops_are_candidates_asked_by_their_box(tmp_pat
 
     monkeypatch.setattr(AutomaticSettings, "suited_to", few)
     with drawn_project(tmp_path) as project:
-        finder = Finder(Looks(project, predictor), (), {}, HeadBoxes(predictor, (), names=False), None)
+        finder = Finder(Looks(project, predictor), (), HeadBoxes(predictor, (), names=False))
         encoder = finder.looks.encoder(project.store.scans("train")[0])
         # where a mask of a crop is, there something was guessed
         masks = everything_on_slice(encoder, 1, few(None, 1)).masks
@@ -98,7 +98,7 @@ def test_of_candidates_that_pass_the_one_of_whom_most_is_expected_is_taken():
         mask[low : low + 8, 2:10] = True
         guessed = Guessed("bar", (2.0, 2.0, 10.0, 10.0), 1.0, 0.1)
         values = {"predicted_iou": 0.9, "agreement": 0.9, "stability": 0.95, **changes}
-        return Found("k", 0, Answer(guessed, mask, signs=np.zeros(9), **values), expected)
+        return Found("k", 0, Answer(guessed, mask, signs=np.zeros(10), **values), expected)
 
     good, better, unsure, shaky = (
         candidate(0.92, 2), candidate(0.94, 3), candidate(0.85, 2), candidate(0.99, 2, stability=0.5),

@@ -9,9 +9,10 @@ from named_heads import learnt, name_network, named_head
 from tiny_training import STRUCTURES
 
 from medsam.annotation.answers import Answer, Expected, Guessed, least_said
+from medsam.annotation.finding import Finder
 from medsam.annotation.looks import Looks
 from medsam.annotation.named import HeadBoxes
-from medsam.annotation.proposing import Finder, box_of, propose
+from medsam.annotation.proposing import box_of, propose
 from medsam.annotation.queue import order_queue
 from medsam.annotation.waiting import queue_of
 from medsam.errors import Cancelled, InputError

@@ -1,0 +1,85 @@
+"""Structures outlined on whole slices by a segmenter (`medsam.models.segmenter`), without any prompt.
+
+Letters: n slices, S side of its input, C classes, h and w of the stored slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medsam.inference.image_predictor import ScanEncoder
+from medsam.models.segmenter import CHANNELS, Segmenter
+from medsam.transforms.frame import Frame
+from medsam.transforms.prepare import scan_tensor, take_slice
+from medsam.transforms.preprocess import Preprocess
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A structure on a slice. mask: bool (h, w), not empty. likely: float32 (h, w), how likely each pixel is in it.
+
+    confidence: the Dice to be expected if that is true, in [0, 1]: 2 * what is likely in the mask / (pixels of the mask
+    + what is likely on the slice).
+    """
+
+    structure: str
+    mask: np.ndarray
+    likely: np.ndarray
+    confidence: float
+
+
+def slice_inputs(encoder: ScanEncoder, slices: Sequence[int], side: int) -> tuple[Tensor, Tensor, Frame]:
+    """Images (n, 3, S, S) in [0, 1] of slices between their neighbours, places along the scan (n,), and their frame.
+
+    Neighbours come in the same order whichever way the scan is stored; at its ends the outermost slice is its own
+    neighbour. A picture has its colours instead.
+    """
+    plane, scan = encoder.plane, scan_tensor(encoder.scan)
+    frame = Frame.of(plane, Preprocess(side, "pad", "standardise", "bilinear", std=(255.0, 255.0, 255.0)))
+    places = encoder.scan.geometry.slice_places(plane.axis)
+    one_way = 1 if places[-1] >= places[0] else -1
+    images = []
+    for index in slices:
+        if plane.count == 1:
+            pixels = take_slice(scan, plane, index)
+        else:
+            around = [min(max(index + step * one_way, 0), plane.count - 1) for step in (-1, 0, 1)]
+            pixels = torch.stack([take_slice(scan, plane, n).float().mean(0) for n in around])
+        images.append(frame.image(encoder.window.apply(pixels)))
+    stacked = torch.stack(images) if images else torch.empty(0, CHANNELS, side, side)
+    return stacked, torch.from_numpy(places[list(slices)]).float(), frame
+
+
+def outlines(
+    network: Segmenter, structures: Sequence[str], encoder: ScanEncoder, slices: Sequence[int], least: int = 3
+) -> Iterator[tuple[int, list[Outline]]]:
+    """What a segmenter finds on each of these slices. structures: in the order of its classes. least: pixels."""
+    device = next(network.parameters()).device
+    for index in slices:
+        images, places, frame = slice_inputs(encoder, [index], network.sizes.side)
+        with torch.inference_mode():
+            logits = network(images.to(device), places.to(device))[0]
+        likely = frame.restore(logits).softmax(0).cpu().numpy()
+        highest = likely.argmax(0)
+        found = []
+        for number, name in enumerate(structures, start=1):
+            mask = highest == number
+            if np.count_nonzero(mask) >= least:
+                both = np.count_nonzero(mask) + float(likely[number].sum())
+                found.append(Outline(name, mask, likely[number], 2 * float(likely[number][mask].sum()) / both))
+        yield index, found
+
+
+def labels_of(masks: Sequence[np.ndarray | None], frame: Frame) -> Tensor:
+    """int64 (S, S): which of C masks (h, w) each pixel of the input lies in, counted from 1; 0 is none of them."""
+    side = frame.preprocess.size
+    labels = torch.zeros(side, side, dtype=torch.int64)
+    for number, mask in enumerate(masks, start=1):
+        if mask is not None:
+            labels[frame.mask_prompt(mask[None], side)[0] > 0] = number
+    return labels

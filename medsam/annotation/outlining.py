@@ -93,7 +93,7 @@ def segmenting(
     if not structures or len({one.scan.patient for one in learn}) < _PATIENTS:
         return None
     path = project.folder / FILE
-    before = _read(path, project)
+    before = _read(path, looks)
     if before is not None and before.structures == structures and before.tried_on(known):
         new = {one.scan.id for one in learn} - before.scans
         if len(new) < _MORE * len(before.scans):
@@ -177,7 +177,7 @@ def _write(path: Path, found: Segmenting) -> None:
         save_file(tensors, part, metadata={"format": "pt", CARD_KEY: json.dumps(card)})
 
 
-def _read(path: Path, project: AnnotationProject) -> Segmenting | None:
+def _read(path: Path, looks: Looks) -> Segmenting | None:
     """None where there is none that can be read: it is learnt anew."""
     try:
         tensors, card = read_tensors(path)
@@ -188,7 +188,8 @@ def _read(path: Path, project: AnnotationProject) -> Segmenting | None:
         network = Segmenter(SegmenterSizes(len(structures), int(known["side"]), int(known["width"])))
         network.load_state_dict(tensors)
         ids = frozenset(map(int, known["scans"]))
-        patients = frozenset(scan.patient for scan in project.store.scans() if scan.id in ids)
-        return Segmenting(network.eval(), structures, ids, patients)
+        patients = frozenset(scan.patient for scan in looks.project.store.scans() if scan.id in ids)
+        network = network.eval().to(looks.predictor.images.device)
+        return Segmenting(network, structures, ids, patients)
     except (CheckpointError, KeyError, TypeError, ValueError, RuntimeError):
         return None

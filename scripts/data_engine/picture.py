@@ -1,6 +1,6 @@
 """The tables of `proof.py` as a picture and as one table: what a mask costs, and the Dice of the model, by round.
 
-    .venv/bin/python scripts/data_engine/picture.py DIR --out data-engine.png [--table data_engine.csv]
+    .venv/bin/python scripts/data_engine/picture.py DIR --out data-engine.png [--seeds 2] [--table data_engine.csv]
 
 Lines are means over seeds, thin ones single seeds.
 """
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", default="hippocampus")
+    parser.add_argument("--seeds", nargs="*", help="only these are drawn (default: all)")
     parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
     rows = [row for path in sorted(arguments.folder.glob("*.csv")) for row in csv.DictReader(path.open())]
@@ -47,7 +48,7 @@ def main() -> None:
             writer.writerows(rows)
     runs: dict[str, dict[str, dict[int, dict[str, str]]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        if row["set"] == arguments.set:
+        if row["set"] == arguments.set and (not arguments.seeds or row["seed"] in arguments.seeds):
             found = runs[row["order"]][row["seed"]]
             # the model that the project began with
             found.setdefault(0, {"dice_after_promotion": row["dice_before"]})

@@ -100,7 +100,7 @@ def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> li
         mask, outline = after.mask, 0.0
         if one.likely is not None:
             outline = dice(one.likely > _HALF, after.mask)
-            mask = expit(after.logits) + one.likely > 2 * _HALF
+            mask = (expit(after.logits) + one.likely) / 2 > _HALF
         tight = tight_box(mask, 1)
         if tight is None or after.no_contrast:
             continue

@@ -90,7 +90,7 @@ def automatic(
 ) -> Automatic:
     """Scans that wait, as many as `limit`, in the order of the queue. Each is stored at once, so a run that was
     interrupted goes on. progress: called with (scans done, scans); learning: likewise, before; slices: with those of a
-    scan on which something was found, of which a grid takes seconds each.
+    scan on which something was found, of which a grid takes seconds each. training: see `Finder.learnt`.
     Raises InputError where nothing is known of any structure."""
     told, seen = kept(project, _TOLD), {one.scan for one in made_alone(project)}
     by = " ".join(map(str, (predictor.images.weights, names, *asdict(bounds).values(), *predictor.heads)))

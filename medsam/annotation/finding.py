@@ -10,7 +10,7 @@ Every box is answered, and what Dice is to be expected of the answer was learnt 
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,8 +86,8 @@ class _Tried:
         return learn([answer for _, answer, _ in self.answers], [mask for *_, mask in self.answers])
 
 
-# a slice that people drew on, and what is guessed to be there
-_Asked = tuple[KnownScan, int, Sequence[Guessed]]
+# id of a scan that people drew on -> its slices -> what is guessed to be there
+_Guesses = dict[int, dict[int, list[Guessed]]]
 
 
 class Finder:
@@ -126,12 +126,11 @@ class Finder:
         examples = examples_of(project, looks, near)
         finder.guessers = {name: one for name in structures if (one := Guesser.of(examples, name)) is not None}
         guesses = finder._guessed_by_others(near)
-        something = [one for one in guesses if one[2]]
-        some = np.random.default_rng(project.settings.seed).permutation(len(something))[:_CALIBRATED]
-        finder.expected = finder._tried([something[n] for n in sorted(some.tolist())]).expected()
         finder.segmenting = segmenting(project, looks, known, progress=training)
         if finder.segmenting is not None:
             finder._compare(finder.segmenting, near, guesses)
+        if finder.structures - finder.outlined:
+            finder.expected = finder._calibrated(near, guesses, project.settings.seed)
         return finder
 
     @property
@@ -142,8 +141,7 @@ class Finder:
     @property
     def answers(self) -> int:
         """How many answers it was learnt from what Dice to expect; 0 where it was not."""
-        learnt = (self.expected if self.structures - self.outlined else None, self.expected_outlined)
-        return sum(one.answers for one in learnt if one is not None)
+        return sum(one.answers for one in (self.expected, self.expected_outlined) if one is not None)
 
     def of(
         self, scan: StoredScan, slices: Sequence[int] | None = None, encoder: ScanEncoder | None = None
@@ -154,9 +152,9 @@ class Finder:
         guesses: dict[int, list[Guessed]] = {}
         for index, one in self.heads.of(encoder, wanted):
             guesses.setdefault(index, []).append(one)
-        if self.segmenting is not None and (outlined := self.outlined - self.heads.structures):
+        if self.segmenting is not None and self.outlined:
             for index, one in self.segmenting.of(encoder, wanted):
-                if one.structure in outlined:
+                if one.structure in self.outlined:
                     guesses.setdefault(index, []).append(one)
         guessers = {
             name: one for name, one in self.guessers.items() if name not in {*self.heads.structures, *self.outlined}
@@ -193,51 +191,66 @@ class Finder:
             values[one.answer.guessed.structure].append(one.expected)
         return float(np.mean([np.mean(found) if found else 0.0 for found in values.values()])) if values else 0.0
 
-    def _compare(self, found: Segmenting, near: Sequence[KnownScan], guesses: Sequence[_Asked]) -> None:
+    def _compare(self, found: Segmenting, near: Sequence[KnownScan], guesses: _Guesses) -> None:
         """Which structures the segmenter is asked for, and what to expect of it. guesses: see `_guessed_by_others`."""
-        tried_on = found.tried_on(self.known)
-        asked: list[_Asked] = []
-        for one in tried_on:
-            try:
-                encoder = self.looks.encoder(one.scan)
-            except InputError:
-                # it cannot be read any more
-                continue
+
+        def outlines_on(one: KnownScan, encoder: ScanEncoder) -> dict[int, list[Guessed]]:
             by_slice: dict[int, list[Guessed]] = {index: [] for index in one.slices}
             for index, guess in found.of(encoder, one.slices):
                 by_slice[index].append(guess)
-            asked += [(one, index, some) for index, some in by_slice.items()]
-        outlined = self._tried(asked)
+            return by_slice
+
+        tried_on = found.tried_on(self.known)
+        outlined = self._tried(tried_on, outlines_on)
         both = {one.scan.id for one in tried_on} & {one.scan.id for one in near}
-        guessed = self._tried([one for one in guesses if one[0].scan.id in both])
+        guessed = self._tried([one for one in near if one.scan.id in both], lambda one, _: guesses[one.scan.id])
         self.outlined = frozenset(
-            name for name in found.structures if outlined.score(name, both) + _CLEARLY > guessed.score(name, both)
+            name
+            for name in found.structures
+            if name not in self.heads.structures and outlined.score(name, both) + _CLEARLY > guessed.score(name, both)
         )
         self.expected_outlined = outlined.expected()
 
-    def _guessed_by_others(self, near: Sequence[KnownScan]) -> list[_Asked]:
+    def _calibrated(self, near: Sequence[KnownScan], guesses: _Guesses, seed: int) -> Expected | None:
+        """What Dice to expect of guesses, by some of the slices that something is guessed on."""
+        places = [(one.scan.id, index) for one in near for index, some in guesses[one.scan.id].items() if some]
+        chosen: _Guesses = {}
+        for n in sorted(np.random.default_rng(seed).permutation(len(places))[:_CALIBRATED].tolist()):
+            scan, index = places[n]
+            chosen.setdefault(scan, {})[index] = guesses[scan][index]
+        asked = [one for one in near if one.scan.id in chosen]
+        return self._tried(asked, lambda one, _: chosen[one.scan.id]).expected()
+
+    def _guessed_by_others(self, near: Sequence[KnownScan]) -> _Guesses:
         """On each slice of these, which the guessers learnt from, what other patients' slices would have guessed."""
-        found: dict[tuple[int, int], list[Guessed]] = {}
-        places = {(place, int(index)): one for place, one in enumerate(near) for index in one.slices}
+        found: _Guesses = {one.scan.id: {int(index): [] for index in one.slices} for one in near}
         for name, guesser in self.guessers.items():
             left_out, row = guesser.left_out(), 0
-            for place, one in enumerate(near):
+            for one in near:
                 look = self.looks.of(one.scan, one.slices)
                 rows = slice(row, None)
                 for index, guess in _boxes(
                     name, look, left_out.presence[rows], left_out.boxes[rows], left_out.spread[rows]
                 ):
-                    found.setdefault((place, index), []).append(guess)
+                    found[one.scan.id][index].append(guess)
                 row += len(look.slices)
-        return [(one, at[1], found.get(at, [])) for at, one in places.items()]
+        return found
 
-    def _tried(self, asked: Sequence[_Asked]) -> _Tried:
-        """The answers to guesses, slice by slice."""
-        tried, encoder = _Tried(), None
-        for one, index, guesses in asked:
-            if encoder is None or encoder[0] != one.scan.id:
-                encoder = one.scan.id, self.looks.encoder(one.scan)
-            tried.add(one, index, answered(encoder[1], index, guesses) if guesses else [])
+    def _tried(
+        self,
+        scans: Sequence[KnownScan],
+        guesses_on: Callable[[KnownScan, ScanEncoder], Mapping[int, Sequence[Guessed]]],
+    ) -> _Tried:
+        """The answers on scans, each read once. guesses_on: slice -> what is guessed there."""
+        tried = _Tried()
+        for one in scans:
+            try:
+                encoder = self.looks.encoder(one.scan)
+            except InputError:
+                # it cannot be read any more
+                continue
+            for index, some in guesses_on(one, encoder).items():
+                tried.add(one, index, answered(encoder, index, some))
         return tried
 
 

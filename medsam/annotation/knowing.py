@@ -23,7 +23,7 @@ from medsam.prompts.simulate import tight_box
 from medsam.store.project_records import MAKING, StoredScan
 
 # scans that are learnt from, and slices of each with something and with nothing on them: more take minutes
-SCANS, _FULL, _EMPTY = 48, 8, 4
+_SCANS, _FULL, _EMPTY = 48, 8, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def _chosen(project: AnnotationProject) -> tuple[list[StoredScan], dict[int, set
     last = {task.scan: task.id for task in done}
     drawn.sort(key=lambda scan: -last[scan.id])
     found = [*drawn, *(scan for scan in learnt if scan.labelled)]
-    first = sorted(found, key=lambda scan: scan.side != "val")[:SCANS]
+    first = sorted(found, key=lambda scan: scan.side != "val")[:_SCANS]
     return [scan for scan in found if scan in first], asked
 
 

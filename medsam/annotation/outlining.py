@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from medsam.errors import CheckpointError, InputError
 from medsam.files import write_whole
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.whole_slices import labels_of, outlines, slice_inputs
-from medsam.models.segmenter import LEAST, MOST, STEP, Segmenter, SegmenterSizes
+from medsam.models.segmenter import LEAST, MOST, STEP, WIDTH, Segmenter, SegmenterSizes
 from medsam.models.weights_file import CARD_KEY, read_tensors, weights_digest
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import Box
@@ -41,8 +41,8 @@ _FORMAT = 1
 _PATIENTS, _SLICES, _TRIED = 4, 8, 2
 # where the val side has too few: of the others every so many
 _EVERY = 5
-# three minutes on one core, for slices of 64 x 64; and channels of its first level
-STEPS, WIDTH = 600, 16
+# three minutes on one core, for slices of 64 x 64
+STEPS = 600
 # share of scans that have to be new before it learns anew
 _MORE = 0.25
 # of a side, that the box of an outline is usually wrong by
@@ -69,7 +69,7 @@ class Segmenting:
             for one in found:
                 tight = tight_box(one.mask, 1)
                 if tight is not None:
-                    box: Box = (float(tight[0]), float(tight[1]), float(tight[2]), float(tight[3]))
+                    box = cast(Box, tuple(map(float, tight)))
                     yield index, Guessed(one.structure, box, one.confidence, _SPREAD, one.likely)
 
     def tried_on(self, known: Sequence[KnownScan]) -> list[KnownScan]:

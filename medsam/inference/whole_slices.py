@@ -15,7 +15,6 @@ from torch import Tensor
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.models.segmenter import CHANNELS, Segmenter
 from medsam.transforms.frame import Frame
-from medsam.transforms.prepare import scan_tensor, take_slice
 from medsam.transforms.preprocess import Preprocess
 
 
@@ -39,20 +38,26 @@ def slice_inputs(encoder: ScanEncoder, slices: Sequence[int], side: int) -> tupl
     Neighbours come in the same order whichever way the scan is stored; at its ends the outermost slice is its own
     neighbour. A picture has its colours instead.
     """
-    plane, scan = encoder.plane, scan_tensor(encoder.scan)
+    plane = encoder.plane
     frame = Frame.of(plane, Preprocess(side, "pad", "standardise", "bilinear", std=(255.0, 255.0, 255.0)))
     places = encoder.scan.geometry.slice_places(plane.axis)
     one_way = 1 if places[-1] >= places[0] else -1
     images = []
     for index in slices:
         if plane.count == 1:
-            pixels = take_slice(scan, plane, index)
+            pixels = _pixels(encoder, index)
         else:
             around = [min(max(index + step * one_way, 0), plane.count - 1) for step in (-1, 0, 1)]
-            pixels = torch.stack([take_slice(scan, plane, n).float().mean(0) for n in around])
+            pixels = torch.stack([_pixels(encoder, n).mean(0) for n in around])
         images.append(frame.image(encoder.window.apply(pixels)))
     stacked = torch.stack(images) if images else torch.empty(0, CHANNELS, side, side)
     return stacked, torch.from_numpy(places[list(slices)]).float(), frame
+
+
+def _pixels(encoder: ScanEncoder, index: int) -> Tensor:
+    """A stored slice, float32 (1 or 3, h, w)."""
+    pixels = torch.from_numpy(np.ascontiguousarray(encoder.pixels(index), dtype=np.float32))
+    return pixels[None] if pixels.ndim == 2 else pixels.movedim(2, 0)
 
 
 def outlines(

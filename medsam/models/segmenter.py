@@ -22,6 +22,8 @@ STEP = 32
 LEAST, MOST = 64, 256
 # what comes with a slice: the one before it, itself, and the one after it
 CHANNELS = 3
+# channels of the first level
+WIDTH = 16
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class SegmenterSizes:
 
     classes: int
     side: int
-    width: int = 16
+    width: int = WIDTH
 
     def __post_init__(self) -> None:
         if self.classes < 1 or self.width < 1 or self.side % STEP or not LEAST <= self.side <= MOST:

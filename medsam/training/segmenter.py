@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medsam.models.segmenter import CHANNELS, Segmenter, SegmenterSizes
+from medsam.models.segmenter import CHANNELS, WIDTH, Segmenter, SegmenterSizes
 from medsam.progress import ProgressCallback
 
 _LR, _DECAY, _CLIP = 2e-3, 0.01, 5.0
@@ -55,7 +55,7 @@ def train_segmenter(
     *,
     steps: int,
     seed: int,
-    width: int = 16,
+    width: int = WIDTH,
     device: torch.device | str = "cpu",
     progress: ProgressCallback | None = None,
 ) -> Segmenter:

@@ -31,7 +31,8 @@ from medsam.transforms.augment import AugmentSettings
 def run(arguments: argparse.Namespace) -> None:
     """Raises MedSAMError subclasses for everything a user can fix."""
     words: Sequence[str] = arguments.words
-    command_line, module, data = what_is_trained(words)
+    whole, module, data = what_is_trained(words)
+    command_line = _alone(whole, arguments.command)
     try:
         with quiet():
             command_line(
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
                 # the configuration as it was run, overrides included, beside the results
                 save_config_kwargs={"overwrite": True},
                 parser_kwargs={"prog": "medsam", "exit_on_error": False}
-                | {command: {"exit_on_error": False} for command in FitCLI.subcommands()},
+                | {command: {"exit_on_error": False} for command in command_line.subcommands()},
                 auto_configure_optimizers=False,
                 # the checkpoint's card tells what it is; hyperparameters of its own would be a second home for that
                 load_from_checkpoint_support=False,
@@ -65,6 +66,12 @@ def run(arguments: argparse.Namespace) -> None:
                 "trainer.precision to bf16-mixed, freeze the image encoder (model.train.image_encoder: false)."
             ) from error
         raise
+
+
+def _alone(command_line: type[FitCLI], command: str) -> type[FitCLI]:
+    """For this command alone: gathering the options of every one of them takes four times as long."""
+    asked = {command: command_line.subcommands()[command]}
+    return type(command_line.__name__, (command_line,), {"subcommands": staticmethod(lambda: asked)})
 
 
 def what_is_trained(words: Sequence[str]) -> tuple[type[FitCLI], type[LightningModule], Callable[..., Any]]:

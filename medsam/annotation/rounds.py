@@ -43,7 +43,6 @@ from medsam.annotation.promotion import Decision, as_details, decide
 from medsam.annotation.round_data import MANIFEST, check_enough, write_frozen, write_training_data
 from medsam.annotation.settings import RoundSettings
 from medsam.data.manifest_json import read_manifest
-from medsam.data.slices import index_slices
 from medsam.errors import InputError, counted
 from medsam.files import write_text
 from medsam.store.project_records import Round, StoredModel
@@ -299,6 +298,9 @@ class _Steps:
 
     def _validated(self, data: Mapping[str, Any]) -> bool:
         """Whether training can be watched: on the val side a structure has as many pixels as `fit` asks for."""
+        # brings MONAI, which takes as long to import as the rest of a server
+        from medsam.data.slices import index_slices
+
         if not data["val"]["scans"]:
             return False
         least = least_pixels(self.told)

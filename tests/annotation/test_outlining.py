@@ -84,7 +84,7 @@ def test_a_patient_of_the_val_side_is_never_learnt_from(tmp_path, predictor, ste
 
 @pytest.mark.slow
 def test_it_finds_what_was_drawn_on_scans_that_nobody_drew_on_and_proposals_say_so(tmp_path, predictor, monkeypatch):
-    monkeypatch.setattr(outlining, "STEPS", 50)
+    monkeypatch.setattr(outlining, "STEPS", 30)
     with drawn_project(tmp_path, done=DONE, propose=0.0) as project:
         found = propose(project, predictor)
         rows = list(project.store.standing(statuses=["proposed"]))

@@ -25,7 +25,7 @@ def discs(count: int, seed: int, empty: int = 2) -> DrawnSlices:
 
 @pytest.mark.slow
 def test_two_discs_are_learnt_and_found_where_they_never_were():
-    network = train_segmenter(discs(16, 0), 2, steps=50, seed=0, width=8)
+    network = train_segmenter(discs(12, 0), 2, steps=30, seed=0, width=8)
     other = discs(8, 1)
     with torch.inference_mode():
         found = network(other.images, other.places).argmax(1)

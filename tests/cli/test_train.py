@@ -20,6 +20,7 @@ import yaml
 from tiny_training import drawn, shapes, tiny_model, write_case, write_manifest
 
 from medsam.cli.main import main
+from medsam.cli.train import FitCLI
 from medsam.models.build import load_model
 from medsam.models.checkpoint import load_checkpoint
 from medsam.models.weights_file import CARD_KEY
@@ -74,9 +75,15 @@ def finished(settings, tmp_path_factory) -> tuple[Path, str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _small_pictures(monkeypatch):
-    """One panel a picture: a whole one, as `finished` has them, takes longer than the steps between two."""
-    monkeypatch.setattr(SampleOverlays.__init__, "__defaults__", (1,))
+def _no_pictures(monkeypatch):
+    """They take longer than the steps between two; `finished` has them whole."""
+    monkeypatch.setattr(FitCLI, "pictures", lambda self: [])
+
+
+@pytest.fixture
+def small_pictures(monkeypatch):
+    """One panel a picture."""
+    monkeypatch.setattr(FitCLI, "pictures", lambda self: [SampleOverlays(self.out / "overlays", 1)])
 
 
 def medsam(*words: str) -> subprocess.Popen:
@@ -120,6 +127,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 # -- the configurations -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("small_pictures")
 @pytest.mark.parametrize("config", MODELS, ids=lambda path: path.stem)
 def test_every_configuration_runs_and_leaves_a_model_for_the_other_commands(config, manifest, model, tmp_path, capsys):
     """One step, on a tiny model of the family that it is for."""
@@ -350,6 +358,7 @@ def test_a_finished_run_can_be_made_longer(settings, tmp_path, capsys):
     assert_same_weights(*(tmp_path / name / "checkpoints" / "last.ckpt" for name in ("one", "two")))
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_a_run_that_goes_on_in_another_folder_leaves_the_first_alone(finished, settings, tmp_path, capsys):
     old, new = finished[0], tmp_path / "new"
     before = {path: path.stat().st_mtime_ns for path in old.rglob("*")}

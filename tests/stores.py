@@ -14,7 +14,7 @@ from medsam.store.records import NewCase, NewMask
 NEXT = """
 from alembic import op
 import sqlalchemy as sa
-revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
+revision, down_revision, branch_labels, depends_on = "0004", "0003", None, None
 
 def upgrade():
     op.add_column("cases", sa.Column("comment", sa.String()))

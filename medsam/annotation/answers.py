@@ -67,7 +67,7 @@ class Answer:
     """What a guess was answered with. agreement: IoU of the box that was guessed and the one that the mask fills.
 
     stability: IoU of the network's masks at thresholds -1 and 1. box: whose answer the mask is; None where it is not
-    that of a box alone.
+    that of a box alone. likely: (h, w), how likely each pixel is in the structure, where a segmenter outlined it.
     """
 
     guessed: Guessed
@@ -77,6 +77,7 @@ class Answer:
     signs: np.ndarray
     stability: float = 0.0
     box: Box | None = None
+    likely: np.ndarray | None = None
 
 
 def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> list[Answer]:
@@ -97,10 +98,11 @@ def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> li
     second = segment_slice(encoder, index, again, trust=True)
     found = []
     for one, prompt, before, after in zip(asked, again, first, second, strict=True):
-        mask, outline = after.mask, 0.0
+        mask, outline, likely = after.mask, 0.0, None
         if one.likely is not None:
             outline = dice(one.likely > _HALF, after.mask)
-            mask = (expit(after.logits) + one.likely) / 2 > _HALF
+            likely = (expit(after.logits) + one.likely) / 2
+            mask = likely > _HALF
         tight = tight_box(mask, 1)
         if tight is None or after.no_contrast:
             continue
@@ -108,7 +110,7 @@ def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> li
         told = _signs(one, before, after, agreement, outline)
         stable = float(told[_SIGNS.index("stability")])
         box = prompt.box if prompt.mask is None and one.likely is None else None
-        found.append(Answer(one, mask, after.predicted_iou, agreement, told, stable, box))
+        found.append(Answer(one, mask, after.predicted_iou, agreement, told, stable, box, likely))
     return found
 
 

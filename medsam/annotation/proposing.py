@@ -18,6 +18,7 @@ from medsam.annotation.finding import Finder, Found
 from medsam.annotation.knowing import how_many
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.waiting import Placed, keep, kept, queue_of
+from medsam.chances import CompactChances
 from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.inference.predictor import Predictor
@@ -116,6 +117,7 @@ def rows_of(
             effort=Effort(prompts=_entries(one)),
             predicted_iou=one.answer.predicted_iou,
             expected_dice=one.expected,
+            likely=None if one.answer.likely is None else CompactChances.of(one.answer.likely),
         )
         for one in found
     ]

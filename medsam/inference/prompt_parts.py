@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medsam.chances import CompactChances
 from medsam.masks import CompactMask
 from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.prompts.strokes import ClickOrStroke, Scribble
@@ -24,7 +25,8 @@ class PromptPart:
     standing: the mask was there before the clicks on it, which change of it what they touch: before the session, or
     propagated from other slices, or drawn on this one, where an empty one says that the object is not here. found: what
     was drawn is what a head found, and no hand's. box: of a mask that was there before the session, the one whose
-    answer by this model it is: the first click on it corrects that answer.
+    answer by this model it is: the first click on it corrects that answer. likely: of such a mask without a box, how
+    likely each pixel is in it: by that clicks correct it.
     """
 
     prompt: Prompt | None
@@ -34,6 +36,7 @@ class PromptPart:
     drawn: bool = False
     found: bool = False
     box: Box | None = None
+    likely: CompactChances | None = None
 
     @classmethod
     def of(cls, prompt: Prompt, mask: np.ndarray | None) -> PromptPart:
@@ -51,6 +54,8 @@ class PromptPart:
             part["mask"] = self.mask.to_dict()
         if self.box is not None:
             part["box"] = list(self.box)
+        if self.likely is not None:
+            part["likely"] = self.likely.to_dict()
         return part | {name: True for name in FLAGS if getattr(self, name)}
 
     @classmethod
@@ -60,10 +65,13 @@ class PromptPart:
         mask = part.pop("mask", None)
         flags = {name: part.pop(name, False) for name in FLAGS}
         standing, propagated, drawn, found = flags.values()
-        box = None
-        if standing and not (propagated or drawn) and "box" in part:
-            # refused as that of a prompt would be
-            box = Prompt.from_dict({"label": label, "slice": index, "box": part.pop("box")}).box
+        box, likely = None, None
+        if standing and not (propagated or drawn):
+            if "box" in part:
+                # refused as that of a prompt would be
+                box = Prompt.from_dict({"label": label, "slice": index, "box": part.pop("box")}).box
+            elif "likely" in part:
+                likely = CompactChances.from_dict(part.pop("likely"), shape)
         if set(flags.values()) - {True, False} or (standing and (mask is None or part)):
             raise ValueError("standing")
         if propagated + drawn > standing or found > drawn:
@@ -73,6 +81,7 @@ class PromptPart:
             mask if mask is None or isinstance(mask, CompactMask) else CompactMask.from_dict(mask, shape),
             **flags,
             box=box,
+            likely=likely,
         )
 
 

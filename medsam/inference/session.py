@@ -18,6 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from medsam.chances import CompactChances
 from medsam.errors import InputError, PromptError
 from medsam.inference.candidates import Candidate
 from medsam.inference.image_predictor import ScanEncoder
@@ -119,7 +120,12 @@ class Session(SessionDrawing):
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
-    def start(self, labels: Labels | Standing, boxes: Mapping[str, Mapping[int, Box]] | None = None) -> None:
+    def start(
+        self,
+        labels: Labels | Standing,
+        boxes: Mapping[str, Mapping[int, Box]] | None = None,
+        likely: Mapping[str, Mapping[int, CompactChances]] | None = None,
+    ) -> None:
         """Begin with labels that are there, a label map or masks by name on the scan's grid: what is to be corrected.
 
         They stay as they are, to the voxel, where no step is about them. A click or a stroke on a slice of one corrects
@@ -127,6 +133,8 @@ class Session(SessionDrawing):
         session's own label is none of them, it becomes the first one's.
         boxes: label -> {slice: box} of masks that are what this model answered to a box alone. They stay likewise; a
         click corrects that answer, as if the box had been drawn here, and undo goes back to the mask.
+        likely: likewise of others, how likely each pixel is in them (`likely_masks`): a mask is where that is more
+        likely than not, and a click moves its outline most where that was unsure.
         This is no step, so it cannot be undone. Raises InputError for labels of another grid and after a step, and
         PromptError for empty ones.
         """
@@ -136,7 +144,12 @@ class Session(SessionDrawing):
         there = labels if isinstance(labels, Standing) else Standing.of(labels, geometry, plane.axis)
         standing = {
             name: {
-                index: SliceState.of(mask, next(self._numbers), (boxes or {}).get(name, {}).get(index))
+                index: SliceState.of(
+                    mask,
+                    next(self._numbers),
+                    (boxes or {}).get(name, {}).get(index),
+                    (likely or {}).get(name, {}).get(index),
+                )
                 for index, mask in masks.items()
             }
             for name, masks in there.masks.items()

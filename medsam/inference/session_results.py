@@ -55,7 +55,7 @@ class SessionResults:
     def placed(self, parts: Sequence[PromptPart], label: str, index: int, number: int = 1) -> SlicePrompt:
         """All parts as one prompt on its slice. number: its label id."""
         placed = self.checked(as_prompts(parts, label, index))
-        return replace(placed, label=number, standing=parts[0].standing)
+        return replace(placed, label=number, standing=parts[0].standing, likely=parts[0].likely)
 
     @through_worker(Priority.CLICK)
     def segment(

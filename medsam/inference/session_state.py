@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
+from medsam.chances import CompactChances
 from medsam.errors import InputError
 from medsam.geometry import Axis, VolumeGeometry
 from medsam.inference.documents import headed, reading, whole
@@ -45,6 +46,8 @@ _DRAWN = 5
 _FOUND = 6
 # of one that begins from masks with the boxes whose answers they are
 _ANSWERS = 7
+# of one that begins from masks of which is known how likely each pixel is in them
+_LIKELY = 8
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,11 @@ class SliceState:
     expected_dice: ExpectedDice | None = None
 
     @classmethod
-    def of(cls, mask: CompactMask, number: int, box: Box | None = None) -> SliceState:
-        """A mask that was there before the session. box: whose answer it is."""
-        return cls((PromptPart(None, mask, standing=True, box=box),), mask, 1.0, number)
+    def of(
+        cls, mask: CompactMask, number: int, box: Box | None = None, likely: CompactChances | None = None
+    ) -> SliceState:
+        """A mask that was there before the session. box, likely: see `PromptPart`."""
+        return cls((PromptPart(None, mask, standing=True, box=box, likely=likely),), mask, 1.0, number)
 
     @classmethod
     def answered(cls, parts: tuple[PromptPart, ...], result: SliceResult, number: int) -> SliceState:
@@ -265,7 +270,7 @@ class SessionState:
     def _version(self) -> int:
         """The lowest whose readers understand it."""
         first = [state.parts[0] for state in self.results]
-        for version, flag in ((_ANSWERS, "box"), (_FOUND, "found"), (_DRAWN, "drawn")):
+        for version, flag in ((_LIKELY, "likely"), (_ANSWERS, "box"), (_FOUND, "found"), (_DRAWN, "drawn")):
             if any(getattr(one, flag) for one in first):
                 return version
         many = any(len(step.after) != 1 or None in step.after.values() for step in self.steps if step.label)
@@ -315,7 +320,9 @@ class SessionState:
     @classmethod
     def from_dict(cls, document: Any) -> SessionState:
         """The other way. Raises InputError for a document of another kind or version, and a damaged one."""
-        with reading(document, KIND, VERSION, _LIMITED, _ORDERED, _PROPAGATED, _DRAWN, _FOUND, _ANSWERS) as found:
+        with reading(
+            document, KIND, VERSION, _LIMITED, _ORDERED, _PROPAGATED, _DRAWN, _FOUND, _ANSWERS, _LIKELY
+        ) as found:
             geometry, axis = VolumeGeometry.from_dict(found["scan"]["geometry"]), found["axis"]
             reader = _StepReader(geometry, axis, ordered=found["version"] >= _ORDERED)
             objects = after_steps({}, reader.steps(found["objects"], {}))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from medsam.chances import CompactChances
 from medsam.errors import PromptError
 from medsam.geometry import alike
 from medsam.masks import bounding_box, xyxy
@@ -298,7 +299,8 @@ class SlicePrompt:
     label: id >= 1. box: half-open (x0, y0, x1, y1) in stored pixels. points: (x, y, 1 inside | 0 outside), pixel
     indices. mask: bool (rows, columns) of the stored slice, read-only. standing: the mask is what stands there, of
     which the points correct a part (see `standing`), and no rough outline. drawn: it stands because it was drawn so;
-    it may be empty where there are no points and scribbles.
+    it may be empty where there are no points and scribbles. likely: of a mask that stands, how likely each pixel is in
+    it, which says where points correct it.
     scribbles: strokes, inside and outside. order: "point" or "scribble" for each of both, as they were made; of those
     that it does not name points are the later ones, and scribbles later still. See `marks`.
     lines: across the object, the longest first, ((x, y), (x, y)) from edge to edge of it; `box` is then the one that
@@ -318,6 +320,7 @@ class SlicePrompt:
     ellipse: Box | None = None
     order: tuple[Literal["point", "scribble"], ...] = ()
     drawn: bool = False
+    likely: CompactChances | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         left = {"point": len(self.points), "scribble": len(self.scribbles)}

@@ -30,6 +30,7 @@ from sqlalchemy.orm import aliased
 
 from medsam.geometry import Axis
 from medsam.store.bits import bits_of, mask_of
+from medsam.store.chances import append_chances
 from medsam.store.part import Part, now
 from medsam.store.project_records import (
     MAKING,
@@ -217,7 +218,9 @@ def append_annotations(
         row |= whose[one.parent] if one.mask is None else {"holds_id": None, **bits_of(one.mask)}
         rows.append(row)
     made = insert(Annotations).returning(Annotations.id, sort_by_parameter_order=True)
-    return list(connection.execute(made, rows).scalars())
+    ids = list(connection.execute(made, rows).scalars())
+    append_chances(connection, ids, annotations)
+    return ids
 
 
 def replace_standing(connection: Connection, task: Task, annotations: Sequence[NewAnnotation]) -> list[NewAnnotation]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from medsam.chances import CompactChances
 from medsam.geometry import Axis
 from medsam.masks import CompactMask
 
@@ -143,6 +144,7 @@ class NewAnnotation:
     """A mask (rows, columns) of a structure on a slice of a scan.
 
     mask: None for a row about another one, `parent`, whose mask it has. model, weights: of what computed it.
+    likely: how likely each pixel is in it, of a mask that is where that is more likely than not.
     """
 
     scan: int
@@ -158,6 +160,7 @@ class NewAnnotation:
     effort: Effort = field(default_factory=Effort)
     predicted_iou: float | None = None
     expected_dice: float | None = None
+    likely: CompactChances | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ scans             by reference: the entry of a manifest, and the side of the spl
 tasks             a scan to be worked on; the columns that change say how it stands now
 task_events       everything that happened to a task
 annotations       a mask of a structure on a slice, each with where it comes from; a further one never replaces a row
+chances           of masks that a model proposed, how likely each pixel is in them
 rounds, round_events, models   what was trained of which masks, how it was measured, which model answers now
 verdicts          what an auditor said of a mask
 """
@@ -25,6 +26,7 @@ PROJECT_APPEND_ONLY = (
     "scans",
     "task_events",
     "annotations",
+    "chances",
     "rounds",
     "round_events",
     "models",
@@ -146,6 +148,18 @@ class Annotations(Table):
         Index("ix_annotations_place", "scan_id", "structure", "axis", "slice", "id", "status", "task_id"),
         Index("ix_annotations_cost", "status", "id", *_COST),
     )
+
+
+class Chances(Table):
+    """See `CompactChances`; rows and columns are the annotation's. Half-open bounds."""
+
+    __tablename__ = "chances"
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotations.id"), primary_key=True, autoincrement=False)
+    y0: Mapped[int]
+    y1: Mapped[int]
+    x0: Mapped[int]
+    x1: Mapped[int]
+    levels: Mapped[bytes]
 
 
 class Rounds(Table):

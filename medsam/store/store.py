@@ -17,6 +17,7 @@ from anyio import to_thread
 
 from medsam.store.annotations import AnnotationsPart
 from medsam.store.cases import CasesPart
+from medsam.store.chances import ChancesPart
 from medsam.store.opening import open_database
 from medsam.store.people import People
 from medsam.store.projects import ProjectsPart
@@ -31,7 +32,7 @@ R = TypeVar("R")
 _THREADS = 8
 
 
-class Store(People, CasesPart, ReadingsPart, Provenance, ProjectsPart, TasksPart, AnnotationsPart, Upkeep):
+class Store(People, CasesPart, ReadingsPart, Provenance, ProjectsPart, TasksPart, AnnotationsPart, ChancesPart, Upkeep):
     """See the top of this file, and its parts for what they keep."""
 
     @classmethod

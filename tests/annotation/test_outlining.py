@@ -97,6 +97,10 @@ def test_it_finds_what_was_drawn_on_scans_that_nobody_drew_on_and_proposals_say_
             assert one.model == (outlined if one.structure in finder.outlined else predictor.name)
             assert len(one.effort.prompts) == 1
             assert box_of(one) is None, "no box alone gives this mask"
+            kept = project.store.chances([one.id]).get(one.id)
+            assert (kept is not None) == (one.structure in finder.outlined)
+            if kept is not None:
+                np.testing.assert_array_equal(kept.log_odds() > 0, one.mask.to_array())
         found, known = learn(project, predictor, [])
         assert found.structures == STRUCTURES
         assert {one.scan.id for one in found.tried_on(known)}.isdisjoint(found.scans)

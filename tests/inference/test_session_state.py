@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 import torch
 from phantoms import ThresholdSam, block
+from scipy.special import expit
 
+from medsam.chances import CompactChances
 from medsam.errors import InputError
+from medsam.inference.corrections import Mark
+from medsam.inference.likely_masks import corrected_odds
 from medsam.inference.predictor import Predictor
 from medsam.inference.session_state import SessionState
 from medsam.models.build import build_model
@@ -124,8 +128,8 @@ def test_a_session_of_another_version_scan_or_model_is_refused(mask):
     session = predictor.session(noisy())
     scribbled(session, mask)
     state, document = session.state, session.state.to_dict()
-    with pytest.raises(InputError, match="of version 8, and this medsam reads version 1 and 2 and 3 and 4 and 5 and 6"):
-        SessionState.from_dict({**document, "version": 8})
+    with pytest.raises(InputError, match="of version 9, and this medsam reads version 1 and 2 and 3 and 4 and 5 and 6"):
+        SessionState.from_dict({**document, "version": 9})
     with pytest.raises(InputError, match="no medsam session"):
         SessionState.from_dict({**document, "kind": "medsam segmentation"})
     with pytest.raises(InputError, match="medsam session is damaged"):
@@ -273,4 +277,36 @@ def test_a_mask_that_answers_a_box_is_stored_with_it_and_a_click_corrects_that_a
     np.testing.assert_array_equal(session.cleaned(1, "node"), answer)
     document["objects"][0]["parts"][0]["box"] = [9, 9, 1, 1]
     with pytest.raises(InputError, match="damaged"):
+        SessionState.from_dict(document)
+
+
+def test_a_mask_with_how_likely_each_pixel_is_is_stored_with_it_and_corrected_by_it():
+    y, x = np.mgrid[:40, :60]
+    # unsure along its right side alone
+    beyond = np.hypot(x - 30, y - 20) - 10
+    chances = expit(np.where(x > 30, -beyond / 4, -3 * beyond))
+    start = {"node": np.zeros((4, 40, 60), bool)}
+    start["node"][1] = start["node"][2] = chances > 0.5
+    session = Predictor(ThresholdSam(), "cpu").session(noisy())
+    session.start(start, likely={"node": {1: CompactChances.of(chances)}})
+    document = session.state.to_dict()
+    assert document["version"] == 8
+    assert SessionState.from_dict(json.loads(json.dumps(document))) == session.state
+    session = Predictor(ThresholdSam(), "cpu").resume(SessionState.from_dict(document), noisy())
+    np.testing.assert_array_equal(session.cleaned(1, "node"), chances > 0.5)
+    found = session.click(1, 43, 20, label="node").mask
+    where = np.zeros((40, 60), bool)
+    where[20, 43] = True
+    odds = corrected_odds(CompactChances.of(chances).log_odds(), [Mark(where, True)], (1.0, 1.0))
+    np.testing.assert_array_equal(found, odds > 0)
+    assert found[14, 39], "all of the side that was unsure"
+    assert (found != session.click(2, 43, 20, label="node").mask).any(), "the same mask, of which no more is known"
+    again = session.click(1, 40, 26, False, label="node").mask
+    resumed = Predictor(ThresholdSam(), "cpu").resume(SessionState.from_dict(session.state.to_dict()), noisy())
+    np.testing.assert_array_equal(resumed.result(1, "node").mask, again)
+    for _ in range(3):
+        assert session.undo()
+    np.testing.assert_array_equal(session.cleaned(1, "node"), chances > 0.5)
+    document["objects"][0]["parts"][0]["likely"]["size"] = [41, 60]
+    with pytest.raises(InputError, match="do not fit"):
         SessionState.from_dict(document)

@@ -91,7 +91,7 @@ def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     def make(migration: str = NEXT) -> None:
         copy = tmp_path / "migrations"
         shutil.copytree(Path(migrations.__path__[0]), copy)
-        (copy / "versions" / "0003_next.py").write_text(migration)
+        (copy / "versions" / "0004_next.py").write_text(migration)
         monkeypatch.setattr(databases, "_MIGRATIONS", copy)
 
     return make

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 from projects import mask, people, tasks
 
+from medsam.chances import CompactChances
+from medsam.masks import CompactMask
 from medsam.store.project_records import Effort, NewAnnotation, NewTask
 
 
@@ -114,3 +119,14 @@ def test_on_how_many_slices_a_structure_stands_is_told_without_its_masks(store):
     assert store.standing_places(["proposed"]) == {other.scan: {"kidney": 1}}
     store.add_annotations([mask(one.scan, 2)], store.local_reader())
     assert store.standing_places(people=True) == {one.scan: {"liver": 1}}
+
+
+def test_how_likely_each_pixel_is_is_kept_with_what_is_proposed(store):
+    (task,) = tasks(store, 1)
+    bare = mask(task.scan, 1, status="proposed")
+    chances = np.random.default_rng(0).random(bare.mask.shape)
+    likely = replace(bare, slice=2, mask=CompactMask.of(chances > 0.5), likely=CompactChances.of(chances))
+    ids = store.add_annotations([bare, likely])
+    assert store.chances(ids) == {ids[1]: likely.likely}
+    assert store.chances([]) == {}
+    np.testing.assert_array_equal(store.chances(ids)[ids[1]].log_odds() > 0, store.annotation(ids[1]).mask.to_array())

@@ -86,7 +86,7 @@ def test_a_second_server_is_refused_and_a_command_beside_it_is_not(tmp_path):
             Store.open(tmp_path)
         assert store.writable()
     with Store.open(tmp_path) as store:
-        assert store.schema() == "0002"
+        assert store.schema() == "0003"
 
 
 def test_a_store_of_a_newer_medsam_is_refused_and_left_alone(tmp_path):

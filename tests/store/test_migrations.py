@@ -61,14 +61,14 @@ def test_a_store_of_the_first_release_opens_and_goes_on(first):
 def test_a_migration_leaves_a_copy_from_before_it(first, later, tmp_path):
     later(NEXT)
     with Store.open(first) as store:
-        assert store.schema() == "0003"
+        assert store.schema() == "0004"
         look(store)
-    assert {path.name for path in first.iterdir()} >= {"medsam.db", "before-0003.db"}
+    assert {path.name for path in first.iterdir()} >= {"medsam.db", "before-0004.db"}
     (tmp_path / "old").mkdir()
-    (first / "before-0003.db").rename(tmp_path / "old" / "medsam.db")
+    (first / "before-0004.db").rename(tmp_path / "old" / "medsam.db")
     with Store.open(first) as store:
         look(store)
-    assert not (first / "before-0003.db").exists(), "there was nothing to migrate"
+    assert not (first / "before-0004.db").exists(), "there was nothing to migrate"
     with closing(sqlite3.connect(tmp_path / "old" / "medsam.db")) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
         assert "comment" not in [row[1] for row in connection.execute("PRAGMA table_info(cases)")]
@@ -80,7 +80,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(first, later, monkeyp
         Store.open(first)
     monkeypatch.undo()
     with Store.open(first) as store:
-        assert store.schema() == "0002"
+        assert store.schema() == "0003"
         look(store)
     with closing(sqlite3.connect(first / "medsam.db")) as connection:
         assert "comment" not in [row[1] for row in connection.execute("PRAGMA table_info(cases)")]
@@ -92,7 +92,7 @@ def test_nobody_migrates_what_a_server_runs_on(first, later):
         with pytest.raises(InputError, match="Another medsam server"):
             Store.open(first, serving=False)
     with Store.open(first, serving=False) as store:
-        assert store.schema() == "0003"
+        assert store.schema() == "0004"
         # and it has given the lock back
         Store.open(first).close()
 
@@ -101,7 +101,7 @@ def test_an_older_medsam_refuses_it_afterwards(first, later, monkeypatch):
     later(NEXT)
     Store.open(first).close()
     monkeypatch.undo()
-    with pytest.raises(InputError, match=r"newer medsam \(its tables are of revision 0003\)"):
+    with pytest.raises(InputError, match=r"newer medsam \(its tables are of revision 0004\)"):
         Store.open(first)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 
+import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -14,6 +15,7 @@ from stores import document, drawn, only_postgres, square, upload
 
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.settings import Settings
+from medsam.chances import CompactChances
 from medsam.cli.main import main
 from medsam.errors import InputError
 from medsam.server.settings import ServerSettings
@@ -64,6 +66,7 @@ def test_what_was_confirmed_cannot_be_changed(store, reader, reading):
     store.round_event(store.begin_round({}).number, "ended", {})
     store.put_model("started", "tiny", None)
     store.add_verdict(made, reader, "good")
+    store.add_annotations([mask(task.scan, 2, status="proposed", likely=CompactChances.of(np.zeros((8, 8))))])
     columns = {table: Table.metadata.tables[table].columns.keys() for table in (*APPEND_ONLY, *PROJECT_APPEND_ONLY)}
     columns |= {"cases": ["id", "public_id", "source", "owner_id", "added_at", "site"]}
     columns |= {"tasks": ["id", "public_id", "scan_id", "kind", "stage", "made_at", "after_id"]}
@@ -180,12 +183,12 @@ def test_nobody_changes_tables_while_another_site_runs_and_then_the_older_one_is
     other.close()
     later()
     assert "Other medsam servers run" in told(lambda: Store.open(other.folder))
-    assert one.schema() == "0002"
+    assert one.schema() == "0003"
     one.close()
     with Store.open(other.folder) as store:
-        assert store.schema() == "0003"
+        assert store.schema() == "0004"
     monkeypatch.undo()
-    assert "newer medsam (its tables are of revision 0003)" in told(lambda: Store.open(one.folder))
+    assert "newer medsam (its tables are of revision 0004)" in told(lambda: Store.open(one.folder))
 
 
 # -- several sites ----------------------------------------------------------------------------------------------------
@@ -268,7 +271,7 @@ def test_what_would_be_served_is_said_before_anything_is_made(tmp_path, postgres
 
     postgres.run("CREATE DATABASE untouched")
     assert said(postgres.url("untouched")).endswith("will be made, with its tables in PostgreSQL")
-    assert said(database).endswith("with tables of revision 0002 of other sites")
+    assert said(database).endswith("with tables of revision 0003 of other sites")
     assert "cannot be used" in said(postgres.url("nowhere"))
     assert not (tmp_path / "new").exists()
     tables = postgres.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", "untouched")

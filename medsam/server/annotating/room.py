@@ -346,7 +346,7 @@ class Annotating:
             masks=None if going_on else masks,
             reading=begun if going_on else None,
             objects=task.structures,
-            answers=as_answers(there),
+            answers=await self.calls(as_answers, self.store, there),
         )
         return opening, last
 

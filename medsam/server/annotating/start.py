@@ -88,11 +88,14 @@ def as_start(
     return {name: found.compact(name).to_dict() for name in found}
 
 
-def as_answers(masks: Mapping[Place, Annotation]) -> dict[str, dict[int, Answered]]:
-    """Those that models gave for boxes, as `Opening.answers` takes them."""
+def as_answers(store: Store, masks: Mapping[Place, Annotation]) -> dict[str, dict[int, Answered]]:
+    """Those that models gave for boxes, or with how likely each pixel is, as `Opening.answers` takes them."""
     found: dict[str, dict[int, Answered]] = {}
+    likely = store.chances([one.id for one in masks.values() if one.by is None])
     for (structure, index), one in masks.items():
-        box = box_of(one)
-        if box is not None and one.model is not None and one.weights is not None:
-            found.setdefault(structure, {})[index] = Answered(one.mask, box, one.model, one.weights)
+        if one.by is not None or one.model is None or one.weights is None:
+            continue
+        answer = Answered(one.mask, one.model, one.weights, box_of(one), likely.get(one.id))
+        if answer.box is not None or answer.likely is not None:
+            found.setdefault(structure, {})[index] = answer
     return found

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from medsam.chances import CompactChances
 from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
@@ -34,12 +35,16 @@ _BEGINS = "begins"
 
 @dataclass(frozen=True)
 class Answered:
-    """A mask (h, w) that a model gave for a box alone. model, weights: which one."""
+    """A mask (h, w) that a model gave, and for a box alone, or with how likely each pixel is in it.
+
+    model, weights: which one.
+    """
 
     mask: CompactMask
-    box: Box
     model: str
     weights: str
+    box: Box | None = None
+    likely: CompactChances | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class Opening:
     label: name of a first object. limits: as `Limits.to_dict` writes them. masks: to begin from, `CompactMask.to_dict`
     of (K, J, I) by name; or reading: key of another one, whose label map it begins from. objects: names of those that
     come first, in this order, whether they have a mask or not. answers: name of an object -> slice -> what a model
-    answered there. Where it begins from just that, by the same model, a click corrects the answer to that box.
+    answered there. Where it begins from just that, a click corrects it by how likely each pixel is, or, by the same
+    model, the answer to that box.
     """
 
     axis: Axis | None = None
@@ -122,17 +128,18 @@ def _start(session: Session, names: Mapping[int, str], masks: Mapping[str, Compa
     images, plane = session.scan_encoder.image_predictor, session.scan_encoder.plane
     labels = _labelled({number: masks[name] for number, name in names.items()})
     standing = Standing.of(labels, session.scan_encoder.scan.geometry, plane.axis)
-    boxes = {
-        label_of(number): _boxes(images, standing.masks[label_of(number)], opening.answers.get(name, {}))
-        for number, name in names.items()
-    }
-    session.start(standing, boxes)
-
-
-def _boxes(images: ImagePredictor, masks: Mapping[int, CompactMask], answers: Mapping[int, Answered]) -> dict[int, Box]:
-    """By slice, where a mask (h, w) is as the model that answers now gave it for a box."""
-    ours = {n: one for n, one in answers.items() if (one.model, one.weights) == (images.name, images.weights)}
-    return {n: one.box for n, one in ours.items() if masks.get(n) == one.mask}
+    boxes: dict[str, dict[int, Box]] = {}
+    likely: dict[str, dict[int, CompactChances]] = {}
+    for number, name in names.items():
+        masks_on = standing.masks[label_of(number)]
+        for index, one in opening.answers.get(name, {}).items():
+            if masks_on.get(index) != one.mask:
+                continue
+            if one.likely is not None:
+                likely.setdefault(label_of(number), {})[index] = one.likely
+            elif one.box is not None and (one.model, one.weights) == (images.name, images.weights):
+                boxes.setdefault(label_of(number), {})[index] = one.box
+    session.start(standing, boxes, likely)
 
 
 def _objects(names: Sequence[str], left: Left, limits: Limits | None) -> list[StoredObject]:

@@ -9,7 +9,12 @@ import pytest
 from annotating_house import STRUCTURES, annotating, make_project
 from phantoms import ThresholdSam
 from readings_house import two_blocks
+from scipy.special import expit
 
+from medsam.annotation.project import AnnotationProject
+from medsam.chances import CompactChances
+from medsam.inference.corrections import Mark
+from medsam.inference.likely_masks import corrected_odds
 from medsam.inference.predictor import Predictor
 from medsam.masks import CompactMask
 from medsam.store.project_records import Effort, NewAnnotation
@@ -95,3 +100,45 @@ def test_what_is_handed_in_untouched_is_accepted(answers):
         house.ann.begin()
         done = house.ann.submit(absent=[STRUCTURES[1]])
         assert (done["masks"], done["untouched"]) == (1, 1)
+
+
+def test_of_an_outline_a_click_changes_what_was_unsure_and_a_restart_changes_nothing(answers):
+    folder, answer = answers
+    project = AnnotationProject.open(folder)
+    last = project.store.scans()[-1]
+    rows, columns = np.mgrid[: answer.shape[0], : answer.shape[1]]
+    beyond = np.hypot(rows - 16, columns - 14) - 6
+    chances = expit(np.where(columns > 14, -beyond / 4, -3 * beyond))
+    outlined = NewAnnotation(
+        last.id,
+        STRUCTURES[0],
+        "k",
+        1,
+        "proposed",
+        CompactMask.of(chances > 0.5),
+        2,
+        model="tiny + segmenter 0123456789ab",
+        weights="ab" * 32,
+        likely=CompactChances.of(chances),
+    )
+    project.store.add_annotations([outlined])
+    project.close()
+    with annotating(folder) as house:
+        for one in (house.ann, house.ben):
+            one.begin()
+        rita = house.rita
+        rita.begin()
+        task = f"/annotate/tasks/{rita.task['id']}/open"
+        assert rita.post(task)["unseen"] == {STRUCTURES[0]: [1]}
+        rita.prompt(1, 1, points=[[23, 16, 1]])
+        house.drop(rita.session)
+        assert rita.post(task)["unseen"] == {}
+        rita.submit(absent=[STRUCTURES[1]])
+        (mine,) = house.store.standing(last.id)
+    where = np.zeros(answer.shape, bool)
+    where[16, 23] = True
+    volume, *_ = two_blocks()
+    pitch = volume.geometry.plane("k").spacing_mm
+    expected = corrected_odds(CompactChances.of(chances).log_odds(), [Mark(where, True)], pitch) > 0
+    np.testing.assert_array_equal(mine.mask.to_array(), expected)
+    assert (mine.status, mine.effort.clicks) == ("edited", 1)

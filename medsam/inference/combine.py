@@ -15,7 +15,6 @@ from medsam.geometry import SlicePlane
 from medsam.inference.clicks import box_including, clicked_inside
 from medsam.inference.corrections import Fold, corrected_logits, folded, marks_of
 from medsam.inference.image_predictor import ScanEncoder
-from medsam.inference.likely_masks import corrected_odds
 from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
 from medsam.inference.signs import signs
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
@@ -137,9 +136,6 @@ def corrected(
     published = zoom != "auto" and takes_clicks(scan_encoder.image_predictor.sam.spec)
     if stands is None and (not marks or published):
         return logits, None
-    if stands is not None and given.likely is not None:
-        # learnt of what was drawn here, it knows better where it may be wrong than the network
-        return corrected_odds(given.likely.log_odds(), marks, plane.spacing_mm), None
     window = request.crops[0].window or scan_encoder.window
     pixels = np.clip(scan_encoder.pixels(index), window.low, window.high)
     base = logits > 0 if stands is None else stands

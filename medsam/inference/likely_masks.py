@@ -18,8 +18,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from scipy.special import expit
 
-from medsam.inference.corrections import Mark
+from medsam.geometry import SlicePlane
+from medsam.inference.corrections import Mark, marks_of
+from medsam.inference.slice_request import SliceResult
+from medsam.prompts.prompt import SlicePrompt
 
 # Widths (standard deviations of the Gaussians) in radii of the object, and how much of the variance each has.
 _SCALES: Sequence[tuple[float, float]] = ((1.0, 0.5), (0.2, 0.5))
@@ -30,6 +35,20 @@ _LEAST_PX = 0.6
 _SURE, _NOISE = 1.0, 0.1
 # pixels of a stroke that count, spread over it
 _OF_A_STROKE = 24
+
+
+def likely_answer(prompt: SlicePrompt, plane: SlicePlane) -> SliceResult:
+    """The mask of a prompt that is one with how likely each pixel is in it (`SlicePrompt.likely`), after its marks.
+
+    Its predicted IoU is the one to be expected were that so: what is likely in it, of that and its pixels together.
+    """
+    if prompt.likely is None:
+        raise ValueError("It is not known how likely each pixel is.")
+    odds = corrected_odds(prompt.likely.log_odds(), marks_of(prompt, plane.shape, plane.spacing_mm), plane.spacing_mm)
+    mask, likely = odds > 0, expit(odds)
+    shared = float(likely[mask].sum())
+    either = np.count_nonzero(mask) + float(likely.sum()) - shared
+    return SliceResult(mask, shared / either if mask.any() else 0.0, odds, (), torch.empty(0))
 
 
 def corrected_odds(log_odds: np.ndarray, marks: Sequence[Mark], pitch_mm: tuple[float, float]) -> np.ndarray:

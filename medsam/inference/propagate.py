@@ -293,7 +293,9 @@ def _segment_seeds(
             results = segment_slice(scan_encoder, index, [prompt for _, prompt in prompted], zoom=zoom)
             counter.spend(index, [one.usage for one in results], any(one.no_contrast for one in results))
             for (name, _), one in zip(prompted, results, strict=True):
-                found[name][index] = TrackMask(CompactMask.of(one.mask), one.predicted_iou, window=one.crops[0].window)
+                found[name][index] = TrackMask(
+                    CompactMask.of(one.mask), one.predicted_iou, window=one.crops[0].window if one.crops else None
+                )
     return found
 
 

@@ -40,6 +40,7 @@ from medsam.inference.clicks import (
 from medsam.inference.combine import combine, trust_of
 from medsam.inference.corrections import marks_of
 from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, Prediction, ScanEncoder
+from medsam.inference.likely_masks import likely_answer
 from medsam.inference.looks import clicks_inside, first_crop, looks_for
 from medsam.inference.signs import pooled
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
@@ -121,14 +122,20 @@ def segment_slice(
     progress: called with (crops done, None) before each crop.
     trust: whether answers to boxes alone, with "auto", tell their `signs` and expected Dice; a millisecond or two each.
     One that is not complete does not.
+    A mask of which is known how likely each pixel is in it (`SlicePrompt.likely`) is corrected by that, and the network
+    is not asked.
     Raises PromptError for no such slice, no prompt, or an unknown zoom.
     """
     _check(scan_encoder, index, prompts, zoom)
     embeddings = _Embeddings(scan_encoder, index, at_hand, progress, trust)
-    results = _answered(embeddings, [prompt.boxed() for prompt in prompts], zoom, previous or [None] * len(prompts))
+    earlier = previous or [None] * len(prompts)
+    asked = [n for n, prompt in enumerate(prompts) if prompt.likely is None]
+    answers = _answered(embeddings, [prompts[n].boxed() for n in asked], zoom, [earlier[n] for n in asked])
     if embeddings.no_contrast:
         # the whole slice, in which a box was searched for
-        results = [replace(one, no_contrast=True) for one in results]
+        answers = [replace(one, no_contrast=True) for one in answers]
+    by_place = dict(zip(asked, answers, strict=True))
+    results = [by_place.get(n) or likely_answer(prompt, scan_encoder.plane) for n, prompt in enumerate(prompts)]
     return [replace(results[0], usage=embeddings.usage), *results[1:]]
 
 

@@ -18,6 +18,7 @@ from medsam.inference.corrections import Mark
 from medsam.inference.likely_masks import corrected_odds
 from medsam.inference.predictor import Predictor
 from medsam.inference.session_state import SessionState
+from medsam.inference.usage import Usage
 from medsam.models.build import build_model
 from medsam.models.specs import tiny_spec
 from medsam.postprocess.clean import Cleanup
@@ -112,6 +113,7 @@ import torch
 from test_session_state import noisy, tiny
 from medsam.inference.predictor import Predictor
 from medsam.inference.session_state import SessionState
+from medsam.inference.usage import Usage
 torch.set_num_threads(int(sys.argv[4]))
 state = SessionState.from_dict(json.loads(open(sys.argv[3]).read()))
 result = Predictor(tiny(), "cpu").resume(state, noisy()).click(1, 20, 20)
@@ -299,6 +301,8 @@ def test_a_mask_with_how_likely_each_pixel_is_is_stored_with_it_and_corrected_by
     where[20, 43] = True
     odds = corrected_odds(CompactChances.of(chances).log_odds(), [Mark(where, True)], (1.0, 1.0))
     np.testing.assert_array_equal(found, odds > 0)
+    assert 0.5 < session.result(1, "node").predicted_iou < 1
+    assert session.result(1, "node").usage == Usage(), "the network was not asked"
     assert found[14, 39], "all of the side that was unsure"
     assert (found != session.click(2, 43, 20, label="node").mask).any(), "the same mask, of which no more is known"
     again = session.click(1, 40, 26, False, label="node").mask

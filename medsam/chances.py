@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import logit
 
 from medsam.errors import InputError
-from medsam.masks import bounding_box
+from medsam.masks import CompactMask, bounding_box
 
 _STEP, _STEPS = 0.1, 62
 _MOST_PIXELS = 2**26
@@ -54,6 +54,11 @@ class CompactChances:
         part = tuple(slice(first, past) for first, past in self.bounds)
         levels[part] = np.frombuffer(zlib.decompress(self.levels), np.uint8).reshape(levels[part].shape)
         return ((levels.astype(np.float32) - _STEPS + 0.5) * _STEP).astype(np.float32)
+
+    @property
+    def mask(self) -> CompactMask:
+        """Where it is more likely inside than not."""
+        return CompactMask.of(self.log_odds() > 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -135,13 +135,14 @@ class Session(SessionDrawing):
         click corrects that answer, as if the box had been drawn here, and undo goes back to the mask.
         likely: likewise of others, how likely each pixel is in them (`likely_masks`): a mask is where that is more
         likely than not, and a click moves its outline most where that was unsure.
-        This is no step, so it cannot be undone. Raises InputError for labels of another grid and after a step, and
-        PromptError for empty ones.
+        This is no step, so it cannot be undone. Raises InputError for labels of another grid, for a mask that is not
+        where it is said to be likely, and after a step, and PromptError for empty ones.
         """
         if self._history.steps or self._history.base:
             raise InputError("A session starts from labels before its first step: begin another one.")
         plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
         there = labels if isinstance(labels, Standing) else Standing.of(labels, geometry, plane.axis)
+        there.check_likely(likely or {})
         standing = {
             name: {
                 index: SliceState.of(

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from medsam.chances import CompactChances
 from medsam.errors import InputError, PromptError
 from medsam.geometry import Axis, VolumeGeometry
 from medsam.io.structure_names import plain_name
@@ -67,6 +68,16 @@ class Standing:
         if label == DEFAULT_LABEL and len(self.masks) == 1:
             return next(iter(self.masks))
         return next((name for name in self.masks if plain_name(name) == plain_name(label)), label)
+
+    def check_likely(self, likely: Mapping[str, Mapping[int, CompactChances]]) -> None:
+        """Raise InputError for a mask that is not where it is said to be likely. likely: label -> {slice: chances}."""
+        for label, chances in likely.items():
+            for index, one in chances.items():
+                if one.mask != self.at(label, index):
+                    raise InputError(
+                        f"The mask of {label!r} on slice {index} is not where its pixels are more likely in it than "
+                        "not: begin with that mask, or leave out how likely they are."
+                    )
 
     def at(self, label: str, index: int) -> CompactMask | None:
         """The mask (h, w) of a label on a slice; None where it has none."""

@@ -290,6 +290,8 @@ def test_a_mask_with_how_likely_each_pixel_is_is_stored_with_it_and_corrected_by
     start = {"node": np.zeros((4, 40, 60), bool)}
     start["node"][1] = start["node"][2] = chances > 0.5
     session = Predictor(ThresholdSam(), "cpu").session(noisy())
+    with pytest.raises(InputError, match="'node' on slice 2 is not where its pixels are more likely"):
+        session.start(start, likely={"node": {2: CompactChances.of(chances / 2)}})
     session.start(start, likely={"node": {1: CompactChances.of(chances)}})
     document = session.state.to_dict()
     assert document["version"] == 8

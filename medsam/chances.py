@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import logit
 
 from medsam.errors import InputError
 from medsam.masks import CompactMask, bounding_box
@@ -36,10 +35,12 @@ class CompactChances:
     @classmethod
     def of(cls, chances: np.ndarray) -> CompactChances:
         """chances: (h, w), in [0, 1]."""
+        likely = chances.astype(np.float64)
         with np.errstate(divide="ignore"):
-            odds = logit(chances.astype(np.float64))
-        # half a step beside each whole one, so that none is lost or won on the way over 0
+            odds = np.log(likely) - np.log1p(-likely)
         levels = np.clip(np.ceil(odds / _STEP) - 1, -_STEPS, _STEPS - 1).astype(np.int16) + _STEPS
+        # log-odds are half a step beside each whole one: no pixel changes sides by being rounded
+        levels = np.where(likely > 0.5, np.maximum(levels, _STEPS), np.minimum(levels, _STEPS - 1))
         part = bounding_box(levels > 0) or (slice(0, 0), slice(0, 0))
         rows, columns = ((one.start, one.stop) for one in part)
         height, width = chances.shape

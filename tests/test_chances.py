@@ -20,7 +20,9 @@ ROUND = expit(3.0 - np.hypot(*(np.mgrid[:9, :14] - np.array([4, 6])[:, None, Non
 
 @given(
     st.sampled_from([np.float32, np.float64]).flatmap(
-        lambda kind: arrays(kind, array_shapes(min_dims=2, max_dims=2), elements=st.floats(0, 1, width=32))
+        lambda kind: arrays(
+            kind, array_shapes(min_dims=2, max_dims=2), elements=st.floats(0, 1, width=32) | st.just(0.5 + 2**-24)
+        )
     )
 )
 def test_the_mask_is_the_same_and_log_odds_are_within_half_a_step(chances):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,12 +74,12 @@ class CompactChances:
             levels = base64.b64decode(document["levels"], validate=True)
         except (TypeError, KeyError, ValueError, IndexError, binascii.Error) as error:
             raise InputError('Chances are an object with "size", "bounds" and "levels".') from error
-        if not isinstance(document, Mapping) or size != list(shape):
+        if size != list(shape):
             raise InputError(f"Chances of {str(size)[:60]} pixels do not fit {list(shape)}.")
-        return cls.checked(shape, bounds, levels)
+        return cls._checked(shape, bounds, levels)
 
     @classmethod
-    def checked(cls, shape: tuple[int, int], bounds: Any, levels: bytes) -> CompactChances:
+    def _checked(cls, shape: tuple[int, int], bounds: Any, levels: bytes) -> CompactChances:
         """From elsewhere. Raises InputError for bounds beyond the slice, and for levels that are not of those."""
         numbers = [n for one in bounds for n in one]
         whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)

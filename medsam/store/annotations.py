@@ -31,7 +31,7 @@ from sqlalchemy.orm import aliased
 from medsam.geometry import Axis
 from medsam.store.bits import bits_of, mask_of
 from medsam.store.chances import append_chances
-from medsam.store.part import Part, now
+from medsam.store.part import Part, now, portions
 from medsam.store.project_records import (
     MAKING,
     Annotation,
@@ -52,8 +52,6 @@ DONE: tuple[Status, ...] = ("accepted", "edited", "approved")
 _PLACE = ("scan_id", "structure", "axis", "slice")
 # masks that somebody hands in
 _BY_PEOPLE: tuple[Status, ...] = ("accepted", "edited")
-# of one question to the database
-_MANY = 500
 # of a line of effort
 _NUMBERS = len(fields(EffortLine)) - 1
 
@@ -257,9 +255,9 @@ def _masks_of(connection: Connection, parents: Sequence[int | None]) -> dict[int
         raise ValueError("A row without a mask is about another one.")
     names = ("rows", "columns", "y0", "y1", "x0", "x1", "area")
     found: dict[int | None, dict[str, Any]] = {}
-    for start in range(0, len(parents), _MANY):
+    for some in portions(parents):
         query = select(Annotations.id, Annotations.holds_id, *(getattr(Annotations, name) for name in names))
-        for row in connection.execute(query.where(Annotations.id.in_(parents[start : start + _MANY]))):
+        for row in connection.execute(query.where(Annotations.id.in_(some))):
             columns = {name: getattr(row, name) for name in names}
             found[row.id] = {**columns, "holds_id": row.holds_id or row.id, "bits": None}
     return found

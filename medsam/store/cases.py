@@ -12,13 +12,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, true, update
 
 from medsam.errors import InputError
-from medsam.store.part import Part, new_key, now
+from medsam.store.part import Part, new_key, now, portions
 from medsam.store.readers import Reader
 from medsam.store.records import CaseEvent, CaseKind, NewCase, StoredCase
 from medsam.store.tables import CaseEvents, CaseReaders, Cases, Readings, Revisions
 
-# of one question to the database
-_MANY = 500
 # kinds whose files are the server's own
 _COPIES = ("upload", "pacs")
 
@@ -267,8 +265,7 @@ def _tell(connection: Connection, case: int, kind: str, by: int | None, moment: 
 
 def _by_source(connection: Connection, sources: Sequence[str], here: ColumnElement[bool]) -> dict[str, StoredCase]:
     found: dict[str, StoredCase] = {}
-    for start in range(0, len(sources), _MANY):
-        some = sources[start : start + _MANY]
+    for some in portions(sources):
         query = select(Cases).where(here, Cases.source.in_(some), Cases.removed_at.is_(None))
         found |= {row.source: _case(row) for row in connection.execute(query)}
     return found

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, Row, insert, select
 
 from medsam.chances import CompactChances
-from medsam.store.part import Part
+from medsam.store.part import Part, portions
 from medsam.store.project_records import NewAnnotation
 from medsam.store.project_tables import Annotations, Chances
-
-# of one question to the database
-_MANY = 500
 
 
 class ChancesPart(Part):
     """Of annotations, by id."""
 
-    def chances(self, annotations: Collection[int]) -> dict[int, CompactChances]:
+    def chances(self, annotations: Sequence[int]) -> dict[int, CompactChances]:
         """Of those of these annotations that have them."""
         query = select(Chances, Annotations.rows, Annotations.columns)
         query = query.join(Annotations, Annotations.id == Chances.annotation_id)
-        ids, rows = list(annotations), list[Row]()
+        rows = list[Row]()
         with self._database.read() as connection:
-            for start in range(0, len(ids), _MANY):
-                rows += connection.execute(query.where(Chances.annotation_id.in_(ids[start : start + _MANY])))
+            for some in portions(annotations):
+                rows += connection.execute(query.where(Chances.annotation_id.in_(some)))
         return {
             row.annotation_id: CompactChances(
                 (row.rows, row.columns), ((row.y0, row.y1), (row.x0, row.x1)), bytes(row.levels)

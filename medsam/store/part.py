@@ -1,15 +1,21 @@
-"""What the parts of the store share: the database, the time, and random names."""
+"""What the parts of the store share: the database, how much is asked at once, the time, and random names."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement
 
 from medsam.store.database import Database
 from medsam.store.tables import Cases
+
+T = TypeVar("T")
+# of one question to the database
+_MANY = 500
 
 
 class Part:
@@ -27,6 +33,12 @@ class Part:
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
+
+
+def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """So many at a time as one question to the database may name."""
+    for start in range(0, len(values), _MANY):
+        yield values[start : start + _MANY]
 
 
 def new_key() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -45,4 +46,17 @@ def free_memory(root: Path = Path("/")) -> int | None:
         group = root / "sys/fs/cgroup"
         most = int((group / "memory.max").read_text(encoding="ascii"))
         found.append(max(0, most - int((group / "memory.current").read_text(encoding="ascii"))))
+    return min(found, default=None)
+
+
+def all_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of this machine, or of what a container may take of it; None where nobody says. root: for tests."""
+    found = []
+    group = root / "sys/fs/cgroup"
+    # cgroup 2, and 1
+    for path in (group / "memory.max", group / "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # ValueError: "max"
+            found.append(int(path.read_text(encoding="ascii")))
+    with suppress(AttributeError, OSError, ValueError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(found, default=None)

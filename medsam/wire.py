@@ -22,7 +22,8 @@ its own answer: not calibrated; null where it said nothing), `expected_dice` (of
 estimate by a model, not a measurement; null of all others, and where nothing was learnt of the network), with
 `expected_dice_low` and `expected_dice_high` (eight in ten such answers lie between them) and `unfamiliar` (true: the
 picture is unlike all that this was learnt from), which are left out where there is nothing to say,
-`confidence` (of a propagated mask, 0 to 1: it ranks slices, and is no probability; left out where it is not known).
+`confidence` (of a propagated mask, 0 to 1: it ranks slices, and is no probability; left out where it is not known),
+`ambiguous` (true: one click is all that was asked, which may mean a part or the whole; left out otherwise).
 
 Bits: one a pixel of the rectangle, row by row, columns ascending, the highest bit of a byte first, zeros up to a whole
 byte at the end. Run lengths: of the same pixels in the same order, how many are outside, then inside, then outside ...
@@ -52,6 +53,8 @@ _MAGIC = b"MSAM"
 _BITS, _RUNS = 0, 1
 # numbers of a head that are left out where they are not known
 _IF_KNOWN = ("expected_dice_low", "expected_dice_high", "confidence")
+# and what is left out where it is not so
+_IF_TRUE = ("unfamiliar", "ambiguous")
 # what a reader believes: a slice of this many pixels, and a head of this many bytes
 _MAX_PIXELS = 2**28
 _MAX_HEAD = 2**16
@@ -79,6 +82,7 @@ class MaskFrame:
     expected_dice_low: float | None = None
     expected_dice_high: float | None = None
     unfamiliar: bool = False
+    ambiguous: bool = False
 
     @classmethod
     def whole(cls, mask: CompactMask, **head: Any) -> MaskFrame:
@@ -110,7 +114,7 @@ class MaskFrame:
             "predicted_iou": self.predicted_iou,
             "expected_dice": self.expected_dice,
             **{name: said for name in _IF_KNOWN if (said := getattr(self, name)) is not None},
-            **({"unfamiliar": True} if self.unfamiliar else {}),
+            **{name: True for name in _IF_TRUE if getattr(self, name)},
         }
         text = json.dumps(head, separators=(",", ":"), allow_nan=False).encode()
         return _PREFIX.pack(_MAGIC, VERSION, encoding, 0, len(text), len(payload)) + text + payload
@@ -166,8 +170,8 @@ def _frame(head: dict[str, Any], encoding: int, payload: bytes) -> MaskFrame:
         predicted_iou=_number(head.get("predicted_iou")),
         expected_dice=_number(head.get("expected_dice")),
         base=int(head["base"]),
-        unfamiliar=head.get("unfamiliar") is True,
         **{name: _number(head.get(name)) for name in _IF_KNOWN},
+        **{name: head.get(name) is True for name in _IF_TRUE},
     )
 
 

@@ -56,6 +56,14 @@ def test_an_expected_dice_comes_with_its_interval_and_only_where_it_is_known():
     assert (plain.expected_dice_low, plain.expected_dice_high, plain.unfamiliar) == (None, None, False)
 
 
+def test_a_frame_tells_that_one_click_is_all_that_was_asked_and_is_as_it_was_otherwise():
+    (back,) = read_frames(frame(np.ones((2, 3), bool), ambiguous=True).to_bytes())
+    assert back.ambiguous
+    plain = frame(np.ones((2, 3), bool)).to_bytes()
+    assert b"ambiguous" not in plain
+    assert not next(read_frames(plain)).ambiguous
+
+
 def test_run_lengths_start_outside_and_are_taken_where_they_are_shorter():
     pixels = np.ones((10, 20), dtype=bool)
     body = frame(pixels).to_bytes()

@@ -130,6 +130,14 @@ class SliceState:
         said = [part.prompt for part in self.parts if part.prompt is not None]
         return any(one.points for one in said) and any(one.scribbles for one in said)
 
+    @property
+    def ambiguous(self) -> bool:
+        """Whether one click is all that was asked, which may mean a part or the whole (Kirillov et al. 2023)."""
+        (first, *more) = self.parts
+        if more or first.mask is not None or first.prompt is None:
+            return False
+        return first.prompt.clicked and len(first.prompt.points) == 1 and not first.prompt.scribbles
+
     def asked(self, label: str, index: int) -> SliceState:
         """As the next click finds it: what a model answered to a box is that again, and no mask that stands."""
         box = self.parts[0].box

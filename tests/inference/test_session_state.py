@@ -282,6 +282,31 @@ def test_a_mask_that_answers_a_box_is_stored_with_it_and_a_click_corrects_that_a
         SessionState.from_dict(document)
 
 
+def test_one_click_alone_is_ambiguous_and_nothing_else():
+    session = Predictor(ThresholdSam(), "cpu").session(noisy())
+
+    def ambiguous(index):
+        return session.states["node"][index].ambiguous
+
+    session.click(1, 20, 20, label="node")
+    session.box(2, (10, 10, 30, 30), label="node")
+    assert (ambiguous(1), ambiguous(2)) == (True, False)
+    session.click(1, 22, 20, label="node")
+    session.click(2, 22, 20, label="node")
+    assert (ambiguous(1), ambiguous(2)) == (False, False)
+    session.undo()
+    session.undo()
+    assert ambiguous(1)
+    # of masks that stood, with their box or without, the click is a correction
+    start = {"node": np.zeros((4, 40, 60), bool)}
+    start["node"][1:3, 10:30, 10:30] = True
+    session = Predictor(ThresholdSam(), "cpu").session(noisy())
+    session.start(start, boxes={"node": {2: (10, 10, 30, 30)}})
+    for index in (1, 2):
+        session.click(index, 20, 20, label="node")
+        assert not ambiguous(index)
+
+
 def test_a_mask_with_how_likely_each_pixel_is_is_stored_with_it_and_corrected_by_it():
     y, x = np.mgrid[:40, :60]
     # unsure along its right side alone

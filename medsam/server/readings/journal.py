@@ -196,7 +196,7 @@ class Journal:
         while len(self._cleaned) > _CLEANED:
             self._cleaned.popitem(last=False)
         status = status_of(state, brought_back=kind in _WALKS)
-        return Drawn(mask, status, iou_of(state), state.confidence, state.expected_dice)
+        return Drawn(mask, status, iou_of(state), state.confidence, state.expected_dice, state.ambiguous)
 
 
 def _by_place(session: Session) -> dict[Place, SliceState]:

@@ -30,14 +30,15 @@ _CHANGES = 32
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mask (h, w) of an object on a slice. status, confidence: see `wire`. predicted_iou: None where the network said
-    nothing. expected: Dice, where that is known."""
+    """A mask (h, w) of an object on a slice. status, confidence, ambiguous: see `wire`. predicted_iou: None where the
+    network said nothing. expected: Dice, where that is known."""
 
     mask: CompactMask
     status: Status
     predicted_iou: float | None = None
     confidence: float | None = None
     expected: ExpectedDice | None = None
+    ambiguous: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ class Slate:
                 predicted_iou=drawn.predicted_iou,
                 base=base,
                 confidence=drawn.confidence,
+                ambiguous=drawn.ambiguous,
                 **_told(drawn.expected),
             )
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from medsam.errors import InputError, MedSAMError, counted
+from medsam.processes import all_memory
 from medsam.server.page.built import NOT_BUILT, Page
 from medsam.server.settings import GIB, MIB, NNInteractive, ServerSettings
 from medsam.store.opening import is_foreign, is_store
@@ -165,24 +166,13 @@ def _memory(settings: ServerSettings) -> str:
     """Of the machine, beside what scans, embeddings and viewers' images may take together."""
     viewers = 0 if settings.nninteractive is None else settings.nninteractive.image_bytes
     most = settings.scan_bytes + settings.embedding_bytes + viewers + _PROGRAM
-    total = memory_bytes()
+    total = all_memory()
     if total is None:
         return f"up to {most / GIB:.1f} GiB are used; what there is, this system does not say"
     text = f"up to {most / GIB:.1f} of {total / GIB:.1f} GiB are used"
     if most > total:
         raise InputError(f"{text}: give `scan_memory` less, in GiB.", parameter="scan_memory")
     return text
-
-
-def memory_bytes() -> int | None:
-    """Of this machine, or of the part of it that this process may have; None where the system does not say."""
-    found = list[int]()
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):
-            found.append(int(Path(path).read_text(encoding="ascii")))
-    with suppress(AttributeError, OSError, ValueError):
-        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return min(found, default=None)
 
 
 def _protocols(settings: ServerSettings) -> Iterator[Finding]:

@@ -39,6 +39,8 @@ export interface Frame {
   /** Of a propagated slice, 0 to 1. */
   readonly confidence: number | null;
   readonly expectedDice: ExpectedDice | null;
+  /** One click is all that was asked: it can mean many things. */
+  readonly ambiguous: boolean;
 }
 
 /** A body that cannot be read. */
@@ -98,6 +100,7 @@ function headOf(bytes: Uint8Array): Omit<Frame, "pixels"> {
     predictedIou: numberOrNull(told.predicted_iou),
     confidence: numberOrNull(told.confidence),
     expectedDice: expectedOf(told),
+    ambiguous: told.ambiguous === true,
   };
 }
 

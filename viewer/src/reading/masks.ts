@@ -24,6 +24,8 @@ export interface MaskState {
   /** Of a propagated slice, 0 to 1. */
   readonly confidence: number | null;
   readonly expectedDice: ExpectedDice | null;
+  /** One click is all that was asked: it can mean many things. */
+  readonly ambiguous: boolean;
 }
 
 /** All masks of a reading. */
@@ -136,6 +138,7 @@ export class MaskStore implements Masks {
       predictedIou: frame.predictedIou,
       confidence: frame.confidence,
       expectedDice: frame.expectedDice,
+      ambiguous: frame.ambiguous,
     });
     return true;
   }

@@ -23,8 +23,6 @@ interface Look {
   place: Place;
   state: MaskState;
   advice: Advice[];
-  /** One click can mean many things. */
-  ambiguous: boolean;
 }
 
 /** The answer on screen; null where none was asked for. */
@@ -45,9 +43,8 @@ function look(): Look | null {
   const first = firstAnswer(open, object.id, slice);
   const box = corrected ? null : (outline?.box ?? null);
   const advice = final ? advise({ ...state, first, box }).slice(0, MOST_ADVICE) : [];
-  const ambiguous = outline === null && points.length === 1;
   const place = { session: open.id, object: object.id, slice, revision: state.revision };
-  return { place, state, advice, ambiguous };
+  return { place, state, advice };
 }
 
 function Thumb({ place, one, all }: { place: Place; one: Candidate; all: readonly Candidate[] }) {
@@ -162,10 +159,10 @@ function Warning({ text }: { text: string }) {
 }
 
 function Answer({ now }: { now: Look }) {
-  const { place, state, advice, ambiguous } = now;
+  const { place, state, advice } = now;
   const others = candidates.value;
   const found = isOf(place, others) ? others!.found : null;
-  const wanted = advice.length > 0 || ambiguous;
+  const wanted = advice.length > 0 || state.ambiguous;
   const settled = state.status === "refined" && (reading.value?.pending.value ?? 0) === 0;
   useEffect(() => {
     if (!wanted || !settled || found) return;
@@ -182,7 +179,7 @@ function Answer({ now }: { now: Look }) {
           <Warning key={one} text={t(`tools.advice.${one}`)} />
         ))}
         {state.expectedDice?.unfamiliar && <Warning text={t("tools.unlike")} />}
-        {ambiguous && advice.length === 0 && <p class="tools-hint">{t("tools.advice.oneClick")}</p>}
+        {state.ambiguous && advice.length === 0 && <p class="tools-hint">{t("tools.advice.oneClick")}</p>}
       </div>
       {found && found.length > 1 && <Candidates place={place} found={found} />}
       {found && found.length < 2 && wanted && <p class="tools-hint">{t("tools.noCandidates")}</p>}

@@ -32,6 +32,7 @@ describe("frames", () => {
 
       confidence: null,
       expectedDice: null,
+      ambiguous: false,
     });
   });
 
@@ -41,6 +42,11 @@ describe("frames", () => {
     expect(of(said)).toEqual({ value: 0.86, low: 0.71, high: 0.94, unfamiliar: false });
     expect(of({ ...said, unfamiliar: true })?.unfamiliar).toBe(true);
     expect([of({}), of({ ...said, expected_dice: null }), of({ expected_dice: 0.86 })]).toEqual([null, null, null]);
+  });
+
+  it("tell that one click is all that was asked", () => {
+    const of = (told: object) => readFrames(joined(frame({ rectangle: [0, 0, 1, 1], ...told }, [1])))[0]!.ambiguous;
+    expect([of({}), of({ ambiguous: true }), of({ ambiguous: 1 })]).toEqual([false, true, false]);
   });
 
   it("are the same as run lengths: 1, 2, 1, 4, 1, 1, 2 of 32 bits", () => {

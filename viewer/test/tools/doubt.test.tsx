@@ -122,7 +122,7 @@ describe("what is said of the answer on screen", () => {
     const reading = await shown();
     expect(root.textContent).not.toContain("Dice");
     const told = async (value: number, unfamiliar = false) => {
-      await act(() => reading.put(1, 3, FULL, "refined", dice(value, unfamiliar)));
+      await act(() => reading.put(1, 3, FULL, "refined", { expectedDice: dice(value, unfamiliar) }));
       return root.textContent;
     };
     expect(await told(0.86)).toContain("Expected Diceestimated by a model, not measured0.86(0.71 to 0.94)");
@@ -130,6 +130,16 @@ describe("what is said of the answer on screen", () => {
     expect(root.textContent).not.toContain("kind of scan");
     expect(await told(0.5)).toContain("Probably wrong: look");
     expect(await told(0.9, true)).toContain("This kind of scan was not among those the model was measured on");
+  });
+  it("is that one click can mean many things, where the server says so", async () => {
+    const reading = await shown();
+    await act(() => reading.put(1, 3, drawing(2, 2, "#########"), "refined", { ambiguous: true }));
+    expect(root.textContent).not.toContain("One click can mean");
+    const full = drawing(2, 2, ...Array(9).fill("#########"));
+    await act(() => reading.put(1, 3, full, "refined", { ambiguous: true }));
+    expect(root.textContent).toContain("One click can mean a part or the whole");
+    await act(() => reading.put(1, 3, full));
+    expect(root.textContent).not.toContain("One click can mean");
   });
   it("is nothing on another slice", async () => {
     await shown();

@@ -60,16 +60,12 @@ export function fakeScan(info: PlaneInfo, pixels?: Pixels): Scan {
   };
 }
 
+type Said = Partial<Pick<MaskState, "expectedDice" | "ambiguous">>;
+
 export interface Fake extends Reading {
   prompts: PromptEntry[];
   drawn: { object: number; slice: number; mask: MaskSlice }[];
-  put(
-    object: number,
-    slice: number,
-    mask: MaskSlice,
-    status?: MaskStatus,
-    expectedDice?: MaskState["expectedDice"],
-  ): void;
+  put(object: number, slice: number, mask: MaskSlice, status?: MaskStatus, said?: Said): void;
   objects: Signal<readonly ObjectInfo[]>;
   asked: Signal<readonly Asked[]>;
   undoable: Signal<number>;
@@ -123,14 +119,8 @@ export function fakeReading(objects: ObjectInfo[] = [liver()], change: Partial<F
     others: [],
     keptTo: undefined,
     undone: [],
-    put(
-      object: number,
-      slice: number,
-      mask: MaskSlice,
-      status: MaskStatus = "refined",
-      expectedDice: MaskState["expectedDice"] = null,
-    ) {
-      const rest = { predictedIou: 0.9, confidence: null, expectedDice };
+    put(object: number, slice: number, mask: MaskSlice, status: MaskStatus = "refined", said: Said = {}) {
+      const rest = { predictedIou: 0.9, confidence: null, expectedDice: null, ambiguous: false, ...said };
       masks.set(`${object} ${slice}`, { mask, revision: version.peek(), status, ...rest });
       version.value += 1;
     },

@@ -9,8 +9,9 @@ Letters: n answers, S of their signs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit
@@ -112,6 +113,30 @@ def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> li
         box = prompt.box if prompt.mask is None and one.likely is None else None
         found.append(Answer(one, mask, after.predicted_iou, agreement, told, stable, box, likely))
     return found
+
+
+def apart(answers: Sequence[Answer], share: Callable[[str, str], bool]) -> list[Answer]:
+    """Outlined answers on one slice, without pixels in two structures that do not share any: the likelier has them.
+
+    share: whether two structures may. Others stay as they are, and what has no pixel left goes.
+    """
+    found = list(answers)
+    for n, m in itertools.combinations(range(len(found)), 2):
+        one, other = found[n], found[m]
+        if one.likely is None or other.likely is None or share(one.guessed.structure, other.guessed.structure):
+            continue
+        both = one.mask & other.mask
+        more = both & (one.likely >= other.likely)
+        found[n], found[m] = _without(one, both & ~more, other.likely), _without(other, more, one.likely)
+    return [one for one in found if one.mask.any()]
+
+
+def _without(answer: Answer, lost: np.ndarray, other: np.ndarray) -> Answer:
+    """An outlined answer without the pixels `lost`, which are in another structure as likely as `other` says."""
+    if answer.likely is None or not lost.any():
+        return answer
+    likely = np.where(lost, np.minimum(answer.likely, 1 - other), answer.likely)
+    return replace(answer, mask=answer.mask & ~lost, likely=likely)
 
 
 @dataclass(frozen=True, eq=False)

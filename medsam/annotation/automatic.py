@@ -157,10 +157,15 @@ def _of_scan(
             progress(number, len(there))
         here = {name: ones for (where, name), ones in places.items() if where == index}
         others = _of_grid(finder, encoder, index, here, bounds) if bounds.grid else {}
-        for name, ones in here.items():
-            best = _best([*ones, *others.get(name, [])], bounds)
-            passed += [] if best is None else [best]
-            doubts += best is None
+        chosen = [_best([*ones, *others.get(name, [])], bounds) for name, ones in here.items()]
+        best = [one for one in chosen if one is not None]
+        doubts += len(chosen) - len(best)
+        answers = {one.guessed.structure: one for one in finder.apart([one.answer for one in best])}
+        passed += [
+            replace(one, answer=answer)
+            for one in best
+            if (answer := answers.get(one.answer.guessed.structure)) is not None
+        ]
     return passed, doubts
 
 

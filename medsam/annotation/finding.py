@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medsam.annotation.answers import Answer, Expected, Guessed, answered, learn, least_said
+from medsam.annotation.answers import Answer, Expected, Guessed, answered, apart, learn, least_said
 from medsam.annotation.guessing import Guesser, as_pixels, runs
 from medsam.annotation.knowing import KnownScan, along, examples_of, features_of, known_scans
 from medsam.annotation.looks import Look, Looks
@@ -167,8 +167,15 @@ class Finder:
         return [
             Found(encoder.plane.axis, index, answer, self.expect(answer))
             for index in sorted(guesses)
-            for answer in answered(encoder, index, guesses[index])
+            for answer in self._answered(encoder, index, guesses[index])
         ]
+
+    def _answered(self, encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> list[Answer]:
+        return self.apart(answered(encoder, index, guesses))
+
+    def apart(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Answers on one slice, without pixels in two structures that people never drew over each other."""
+        return list(answers) if self.segmenting is None else apart(answers, self.segmenting.share)
 
     def made_by(self, one: Found) -> str:
         """The model whose mask it is, and the segmenter that had a part in it."""
@@ -250,7 +257,7 @@ class Finder:
                 # it cannot be read any more
                 continue
             for index, some in guesses_on(one, encoder).items():
-                tried.add(one, index, answered(encoder, index, some))
+                tried.add(one, index, self._answered(encoder, index, some))
         return tried
 
 

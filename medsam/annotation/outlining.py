@@ -3,6 +3,9 @@
 PROJECT/segmenter.safetensors holds the last one, with a card of what it knows and which scans it learnt from. It learns
 anew once a quarter more scans are there to learn from, or other structures.
 
+Structures that people drew over each other, as a tumour and the organ it is in, are learnt so; no pixel is in two
+others.
+
 No patient of the val side is learnt from, and where that side has too few, nor is every fifth of the others: on these
 patients it shows what Dice is to be expected of it (`finding`).
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -45,16 +49,19 @@ _EVERY = 5
 STEPS = 600
 # share of scans that have to be new before it learns anew
 _MORE = 0.25
+# What structures share is a class of its own where it is so much of the smallest of them; less is where outlines meet.
+_SHARED = 0.3
 # of a side, that the box of an outline is usually wrong by
 _SPREAD = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Segmenting:
-    """A segmenter and what it knows. scans: ids of those it learnt from. patients: whose they are."""
+    """A segmenter and what it knows. classes: structures of each of its, those of one alone first. scans: ids of those
+    it learnt from. patients: whose they are."""
 
     network: Segmenter
-    structures: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
     scans: frozenset[int]
     patients: frozenset[str] = field(repr=False)
 
@@ -63,9 +70,18 @@ class Segmenting:
         """As masks say whose they are."""
         return f"segmenter {weights_digest(self.network)[:12]}"
 
+    @cached_property
+    def structures(self) -> tuple[str, ...]:
+        """That it looks for."""
+        return tuple(names[0] for names in self.classes if len(names) == 1)
+
+    def share(self, one: str, other: str) -> bool:
+        """Whether people drew the two over each other."""
+        return any(one in names and other in names for names in self.classes)
+
     def of(self, encoder: ScanEncoder, slices: Sequence[int]) -> Iterator[tuple[int, Guessed]]:
         """What it finds on these slices of a scan."""
-        for index, found in outlines(self.network, self.structures, encoder, slices):
+        for index, found in outlines(self.network, self.classes, encoder, slices):
             for one in found:
                 tight = tight_box(one.mask, 1)
                 if tight is not None:
@@ -92,13 +108,13 @@ def segmenting(
     structures = tuple(name for name in project.asked.structures if _drawn_on(learn, name) >= _SLICES)
     if not structures or len({one.scan.patient for one in learn}) < _PATIENTS:
         return None
-    path = project.folder / FILE
+    path, classes = project.folder / FILE, _classes(learn, structures)
     before = _read(path, looks)
-    if before is not None and before.structures == structures and before.tried_on(known):
+    if before is not None and before.classes == classes and before.tried_on(known):
         new = {one.scan.id for one in learn} - before.scans
         if len(new) < _MORE * len(before.scans):
             return before
-    found = _learn(looks, learn, structures, project.settings.seed, progress)
+    found = _learn(looks, learn, classes, project.settings.seed, progress)
     if found is not None:
         _write(path, found)
     return found
@@ -107,6 +123,23 @@ def segmenting(
 def _drawn_on(learn: Sequence[KnownScan], structure: str) -> int:
     """Slices to learn from that a structure is on."""
     return sum(index in one.masks.get(structure, {}) for one in learn for index in one.slices)
+
+
+def _classes(learn: Sequence[KnownScan], structures: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Each structure alone, and then those that share pixels, few first."""
+    alone, together = Counter[str](), Counter[tuple[str, ...]]()
+    for one in learn:
+        for index in one.slices:
+            drawn = {name: one.masks[name][index] for name in structures if index in one.masks.get(name, {})}
+            alone.update({name: mask.area for name, mask in drawn.items()})
+            if len(drawn) > 1:
+                inside = np.stack([mask.to_array() for mask in drawn.values()])
+                sets, counts = np.unique(inside[:, inside.sum(axis=0) > 1], axis=1, return_counts=True)
+                for members, count in zip(sets.T, counts.tolist(), strict=True):
+                    together[tuple(name for name, member in zip(drawn, members, strict=True) if member)] += count
+    shared = [names for names, count in together.items() if count >= _SHARED * min(alone[name] for name in names)]
+    ordered = sorted(shared, key=lambda names: (len(names), [structures.index(name) for name in names]))
+    return (*((name,) for name in structures), *ordered)
 
 
 def _learnt_from(known: Sequence[KnownScan]) -> list[KnownScan]:
@@ -120,7 +153,7 @@ def _learnt_from(known: Sequence[KnownScan]) -> list[KnownScan]:
 def _learn(
     looks: Looks,
     learn: Sequence[KnownScan],
-    structures: tuple[str, ...],
+    classes: tuple[tuple[str, ...], ...],
     seed: int,
     progress: ProgressCallback | None,
 ) -> Segmenting | None:
@@ -137,18 +170,18 @@ def _learn(
         images.append(pixels)
         places.append(at)
         for index in one.slices:
-            drawn = [one.masks.get(name, {}).get(index) for name in structures]
-            labels.append(labels_of([None if mask is None else mask.to_array() for mask in drawn], frame))
+            drawn = {name: masks[index].to_array() for name, masks in one.masks.items() if index in masks}
+            labels.append(labels_of(drawn, classes, frame))
         read.append(one.scan)
     if not labels:
         return None
     slices = DrawnSlices(torch.cat(images), torch.stack(labels), torch.cat(places))
     device = looks.predictor.images.device
     network = train_segmenter(
-        slices, len(structures), steps=STEPS, seed=seed, width=WIDTH, device=device, progress=progress
+        slices, len(classes), steps=STEPS, seed=seed, width=WIDTH, device=device, progress=progress
     )
     ids, patients = frozenset(scan.id for scan in read), frozenset(scan.patient for scan in read)
-    return Segmenting(network, structures, ids, patients)
+    return Segmenting(network, classes, ids, patients)
 
 
 def _side(looks: Looks, learn: Sequence[KnownScan]) -> int:
@@ -168,6 +201,7 @@ def _write(path: Path, found: Segmenting) -> None:
     card = {
         "segmenter": _FORMAT,
         "structures": list(found.structures),
+        "together": [list(names) for names in found.classes if len(names) > 1],
         "scans": sorted(found.scans),
         "side": sizes.side,
         "width": sizes.width,
@@ -184,12 +218,14 @@ def _read(path: Path, looks: Looks) -> Segmenting | None:
         known: dict[str, Any] = card or {}
         if known.get("segmenter") != _FORMAT:
             return None
-        structures = tuple(map(str, known["structures"]))
-        network = Segmenter(SegmenterSizes(len(structures), int(known["side"]), int(known["width"])))
+        # files of before knew no classes of several
+        together = [tuple(map(str, names)) for names in known.get("together", [])]
+        classes = (*((str(name),) for name in known["structures"]), *together)
+        network = Segmenter(SegmenterSizes(len(classes), int(known["side"]), int(known["width"])))
         network.load_state_dict(tensors)
         ids = frozenset(map(int, known["scans"]))
         patients = frozenset(scan.patient for scan in looks.project.store.scans() if scan.id in ids)
         network = network.eval().to(looks.predictor.images.device)
-        return Segmenting(network, structures, ids, patients)
+        return Segmenting(network, classes, ids, patients)
     except (CheckpointError, KeyError, TypeError, ValueError, RuntimeError):
         return None

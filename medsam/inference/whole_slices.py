@@ -1,11 +1,14 @@
 """Structures outlined on whole slices by a segmenter (`medsam.models.segmenter`), without any prompt.
 
+A class of its is a set of structures that share pixels: most are one structure alone, and a tumour within an organ is
+in a class that is both.
+
 Letters: n slices, S side of its input, C classes, h and w of the stored slice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,10 +64,14 @@ def _pixels(encoder: ScanEncoder, index: int) -> Tensor:
 
 
 def outlines(
-    network: Segmenter, structures: Sequence[str], encoder: ScanEncoder, slices: Sequence[int], least: int = 3
+    network: Segmenter, classes: Sequence[Sequence[str]], encoder: ScanEncoder, slices: Sequence[int], least: int = 3
 ) -> Iterator[tuple[int, list[Outline]]]:
-    """What a segmenter finds on each of these slices. structures: in the order of its classes. least: pixels."""
+    """What a segmenter finds on each of these slices. classes: the structures of each of its. least: pixels."""
     device = next(network.parameters()).device
+    parts = {
+        name: [number for number, names in enumerate(classes, start=1) if name in names]
+        for name in dict.fromkeys(name for names in classes for name in names)
+    }
     for index in slices:
         images, places, frame = slice_inputs(encoder, [index], network.sizes.side)
         with torch.inference_mode():
@@ -72,19 +79,23 @@ def outlines(
         likely = frame.restore(logits).softmax(0).cpu().numpy()
         highest = likely.argmax(0)
         found = []
-        for number, name in enumerate(structures, start=1):
-            mask = highest == number
+        for name, numbers in parts.items():
+            mask, share = np.isin(highest, numbers), likely[numbers].sum(axis=0)
             if np.count_nonzero(mask) >= least:
-                both = np.count_nonzero(mask) + float(likely[number].sum())
-                found.append(Outline(name, mask, likely[number], 2 * float(likely[number][mask].sum()) / both))
+                both = np.count_nonzero(mask) + float(share.sum())
+                found.append(Outline(name, mask, share, 2 * float(share[mask].sum()) / both))
         yield index, found
 
 
-def labels_of(masks: Sequence[np.ndarray | None], frame: Frame) -> Tensor:
-    """int64 (S, S): which of C masks (h, w) each pixel of the input lies in, counted from 1; 0 is none of them."""
+def labels_of(masks: Mapping[str, np.ndarray], classes: Sequence[Sequence[str]], frame: Frame) -> Tensor:
+    """int64 (S, S): the class of each pixel of the input, counted from 1; 0 is none. masks: (h, w) by structure.
+
+    Where a pixel is in several classes the last of them counts.
+    """
     side = frame.preprocess.size
+    inside = {name: frame.mask_prompt(mask[None], side)[0] > 0 for name, mask in masks.items()}
     labels = torch.zeros(side, side, dtype=torch.int64)
-    for number, mask in enumerate(masks, start=1):
-        if mask is not None:
-            labels[frame.mask_prompt(mask[None], side)[0] > 0] = number
+    for number, names in enumerate(classes, start=1):
+        if all(name in inside for name in names):
+            labels[torch.stack([inside[name] for name in names]).all(0)] = number
     return labels

@@ -28,7 +28,10 @@ WIDTH = 16
 
 @dataclass(frozen=True)
 class SegmenterSizes:
-    """classes: structures. side: S. width: channels of the first level. Raises ValueError for what makes no network."""
+    """classes: structures, or what some share. side: S. width: channels of the first level.
+
+    Raises ValueError for what makes no network.
+    """
 
     classes: int
     side: int
@@ -41,7 +44,7 @@ class SegmenterSizes:
 
 class Segmenter(nn.Module):
     """Slices with their neighbours (B, 3, S, S) in [0, 1], and places along the scan (B,) in [0, 1] -> logits of
-    nothing and of each class (B, 1 + C, S, S), of which the highest counts: structures do not overlap."""
+    nothing and of each class (B, 1 + C, S, S), of which the highest counts: classes do not overlap."""
 
     def __init__(self, sizes: SegmenterSizes) -> None:
         super().__init__()

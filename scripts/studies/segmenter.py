@@ -30,6 +30,7 @@ from medsam.prompts.simulate import error_regions, next_click, seeded, tight_box
 from medsam.training.segmenter import DrawnSlices, train_segmenter
 
 STRUCTURES = ("anterior", "posterior")
+CLASSES = [(one,) for one in STRUCTURES]
 def dice(a, b): return 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
 def scan_of(data, name):
     volume = load_volume(data / "imagesTr" / f"{name}.nii.gz")
@@ -40,13 +41,13 @@ def examples(data, names):
     images, labels, places = [], [], []
     for name in names:
         encoder, slices, masks = scan_of(data, name); pixels, at, frame = slice_inputs(encoder, slices, 64)
-        images.append(pixels); places.append(at); labels += [labels_of([m if m.any() else None for m in masks[i]], frame) for i in slices]
+        images.append(pixels); places.append(at); labels += [labels_of(dict(zip(STRUCTURES, masks[i])), CLASSES, frame) for i in slices]
     return DrawnSlices(torch.cat(images), torch.stack(labels), torch.cat(places))
 def found(network, data, names):
     """Of each mask of three pixels and more: truth, outline or None, the model's logits for its box, pixels, pitch."""
     for name in names:
         encoder, slices, masks = scan_of(data, name)
-        for index, some in outlines(network, STRUCTURES, encoder, slices):
+        for index, some in outlines(network, CLASSES, encoder, slices):
             by = {one.structure: one for one in some}
             for number, structure in enumerate(STRUCTURES):
                 truth, one = masks[index][number], by.get(structure)

@@ -8,15 +8,18 @@ from drawn_project import drawn_project, hand_in
 from tiny_training import STRUCTURES, drawn
 
 from medsam.annotation import outlining
-from medsam.annotation.answers import Expected
+from medsam.annotation.answers import Answer, Expected, Guessed, apart
 from medsam.annotation.finding import Finder
-from medsam.annotation.knowing import known_scans
+from medsam.annotation.knowing import KnownScan, known_scans
 from medsam.annotation.looks import Looks
-from medsam.annotation.outlining import FILE, segmenting
+from medsam.annotation.outlining import FILE, Segmenting, _classes, segmenting
 from medsam.annotation.proposing import box_of, propose
 from medsam.annotation.queue import order_queue
 from medsam.annotation.waiting import queue_of
+from medsam.masks import CompactMask
 from medsam.metrics.overlap import dice
+from medsam.models.segmenter import Segmenter, SegmenterSizes
+from medsam.store.project_records import StoredScan
 from medsam.store.readers import Role
 
 DONE = 7
@@ -82,6 +85,52 @@ def test_a_patient_of_the_val_side_is_never_learnt_from(tmp_path, predictor, ste
         assert found.scans == {one.scan.id for one in known[2:]}
 
 
+def known(**masks):
+    """A scan with these masks on its slice 0."""
+    scan = StoredScan(1, "key", "a", "a", "train", False, None, {})
+    return KnownScan(scan, (0,), {name: {0: CompactMask.of(mask)} for name, mask in masks.items()})
+
+
+def square(y0, y1, x0, x1):
+    mask = np.zeros((20, 20), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def test_structures_that_people_drew_over_each_other_have_a_class_of_both_and_neighbours_that_touch_have_none():
+    organ, tumour, beside = square(2, 16, 2, 12), square(5, 8, 5, 8), square(2, 16, 11, 19)
+    vessel = square(6, 7, 0, 20)
+    names = ("organ", "tumour", "beside", "vessel")
+    classes = _classes([known(organ=organ, tumour=tumour, beside=beside), known(organ=organ, vessel=vessel)], names)
+    assert classes == (("organ",), ("tumour",), ("beside",), ("vessel",), ("organ", "tumour"), ("organ", "vessel"))
+    both = _classes([known(organ=organ, tumour=tumour, vessel=tumour)], ("organ", "tumour", "vessel"))
+    assert both[3:] == (("organ", "tumour", "vessel"),)
+    found = Segmenting(Segmenter(SegmenterSizes(6, 64, 4)), classes, frozenset(), frozenset())
+    assert found.structures == names
+    assert found.share("tumour", "organ")
+    assert not found.share("organ", "beside")
+
+
+def outlined(name, likely):
+    guessed = Guessed(name, (0, 0, 1, 1), 0.9, 0.1, likely)
+    return Answer(guessed, likely > 0.5, 0.9, 1.0, np.zeros(10), likely=likely)
+
+
+def test_a_pixel_of_two_structures_that_share_none_is_the_likelier_ones():
+    one, other = outlined("a", np.array([[0.9, 0.8, 0.6, 0.1]])), outlined("b", np.array([[0.2, 0.7, 0.9, 0.8]]))
+    first, second = apart([one, other], lambda a, b: False)
+    assert (first.mask.tolist(), second.mask.tolist()) == ([[True, True, False, False]], [[False, False, True, True]])
+    for answer in (first, second):
+        np.testing.assert_array_equal(answer.likely > 0.5, answer.mask)
+    np.testing.assert_allclose(first.likely, [[0.9, 0.8, 0.1, 0.1]])
+    assert apart([one, other], lambda a, b: True) == [one, other]
+    # of an answer to a box alone it is not known how likely its pixels are
+    boxed = replace(other, likely=None)
+    assert apart([one, boxed], lambda a, b: False) == [one, boxed]
+    within = outlined("c", np.array([[0.2, 0.6, 0.1, 0.1]]))
+    assert apart([one, within], lambda a, b: False) == [one], "nothing is left of it"
+
+
 @pytest.mark.slow
 def test_it_finds_what_was_drawn_on_scans_that_nobody_drew_on_and_proposals_say_so(tmp_path, predictor, monkeypatch):
     monkeypatch.setattr(outlining, "STEPS", 30)
@@ -101,6 +150,11 @@ def test_it_finds_what_was_drawn_on_scans_that_nobody_drew_on_and_proposals_say_
             assert (kept is not None) == (one.structure in finder.outlined)
             if kept is not None:
                 np.testing.assert_array_equal(kept.log_odds() > 0, one.mask.to_array())
+        shown: dict[tuple[int, int], list] = {}
+        for one in rows:
+            if one.structure in finder.outlined:
+                shown.setdefault((one.scan, one.slice), []).append(one.mask.to_array())
+        assert all(np.sum(masks, axis=0).max() == 1 for masks in shown.values()), "nobody drew one over the other"
         found, known = learn(project, predictor, [])
         assert found.structures == STRUCTURES
         assert {one.scan.id for one in found.tried_on(known)}.isdisjoint(found.scans)

@@ -50,7 +50,7 @@ def squares(count: int = 4) -> tuple[np.ndarray, np.ndarray]:
 def test_a_structure_comes_back_on_the_grid_of_its_slice_with_what_lies_before_it(predictor):
     values, masks = squares()
     encoder = predictor.encoder_for(scan(values))
-    found = dict(outlines(Brightness(), ["here", "before"], encoder, [0, 2]))
+    found = dict(outlines(Brightness(), [("here",), ("before",)], encoder, [0, 2]))
     assert {one.structure: one.mask.tolist() for one in found[0]} == {"here": masks[0].tolist()}, "none is before it"
     here, before = found[2]
     assert (here.mask == masks[2]).all()
@@ -82,11 +82,38 @@ def test_a_picture_has_its_colours(predictor):
 def test_what_was_drawn_lies_where_the_slice_shows_it(predictor):
     values, masks = squares()
     images, _, frame = slice_inputs(predictor.encoder_for(scan(values)), [1], SIDE)
-    labels = labels_of([None, masks[1]], frame)
+    labels = labels_of({"b": masks[1]}, [("a",), ("b",)], frame)
     assert set(labels.unique().tolist()) == {0, 2}
     assert ((images[0, 1] > 0.5) == (labels == 2)).float().mean() > 0.99
 
 
+def test_what_two_structures_share_is_a_class_of_both(predictor):
+    values, masks = squares()
+    _, _, frame = slice_inputs(predictor.encoder_for(scan(values)), [2], SIDE)
+    # the tumour lies within the organ but for one column
+    organ, tumour = masks[2].copy(), masks[2].copy()
+    organ[:, 31], tumour[:, :25] = False, False
+    classes = [("organ",), ("tumour",), ("organ", "tumour")]
+    labels = labels_of({"organ": organ, "tumour": tumour}, classes, frame)
+    sizes = {1: (organ & ~tumour).sum(), 2: (tumour & ~organ).sum(), 3: (organ & tumour).sum()}
+    shares = {number: float((labels == number).float().mean()) / float((labels > 0).float().mean()) for number in sizes}
+    assert shares == pytest.approx({number: size / masks[2].sum() for number, size in sizes.items()}, abs=0.09)
+    alone = labels_of({"organ": organ, "tumour": tumour}, classes[:2], frame)
+    assert set(alone.unique().tolist()) == {0, 1, 2}, "the last of those that a pixel is in"
+
+
+def test_a_structure_is_as_likely_as_all_classes_it_is_in(predictor):
+    values, _ = squares()
+    encoder = predictor.encoder_for(scan(values))
+    ((_, (organ, tumour)),) = outlines(Brightness(), [("organ",), ("organ", "tumour")], encoder, [2])
+    ((_, (here, before)),) = outlines(Brightness(), [("here",), ("before",)], encoder, [2])
+    assert (organ.structure, tumour.structure) == ("organ", "tumour")
+    np.testing.assert_array_equal(organ.mask, here.mask | before.mask)
+    np.testing.assert_array_equal(tumour.mask, before.mask)
+    np.testing.assert_allclose(organ.likely, here.likely + before.likely)
+    np.testing.assert_array_equal(tumour.likely, before.likely)
+
+
 def test_nothing_found_is_nothing(predictor):
     encoder = predictor.encoder_for(scan(np.zeros((3, 20, 20), np.float32)))
-    assert list(outlines(Brightness(), ["a", "b"], encoder, [1])) == [(1, [])]
+    assert list(outlines(Brightness(), [("a",), ("b",)], encoder, [1])) == [(1, [])]

@@ -19,7 +19,15 @@ export class FakeMasks implements Masks {
   put(object: number, slice: number, status: MaskStatus = "refined", mask: MaskSlice = square(4)): void {
     const slices = this.kept.get(object) ?? new Map<number, MaskState>();
     const confidence = slices.get(slice)?.confidence ?? null;
-    slices.set(slice, { mask, revision: 1, status, predictedIou: null, confidence, expectedDice: null, ambiguous: false });
+    slices.set(slice, {
+      mask,
+      revision: 1,
+      status,
+      predictedIou: null,
+      confidence,
+      expectedDice: null,
+      ambiguous: false,
+    });
     this.kept.set(object, slices);
     this.changed += 1;
     this.version.value += 1;

@@ -22,7 +22,13 @@ let masks: MaskStore;
 /** A square of the object on the lowest slice. */
 function answer(object: number, edges: readonly [number, number, number, number], revision: number): void {
   const pixels = new Uint8Array((edges[2] - edges[0]) * (edges[3] - edges[1])).fill(1);
-  const said = { status: "refined", predictedIou: null, confidence: null, expectedDice: null, ambiguous: false } as const;
+  const said = {
+    status: "refined",
+    predictedIou: null,
+    confidence: null,
+    expectedDice: null,
+    ambiguous: false,
+  } as const;
   const on = { axis: "k", rows: 100, columns: 100 } as const;
   masks.apply([{ ...said, ...on, object, slice: 0, revision, base: 0, rectangle: edges, pixels }], revision);
 }

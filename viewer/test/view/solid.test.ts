@@ -86,7 +86,15 @@ describe("labels", () => {
       changed: 1,
       get: (object, at) =>
         object === 7 && at === slice
-          ? { mask, revision: 1, status: "refined", predictedIou: null, confidence: null, expectedDice: null, ambiguous: false }
+          ? {
+              mask,
+              revision: 1,
+              status: "refined",
+              predictedIou: null,
+              confidence: null,
+              expectedDice: null,
+              ambiguous: false,
+            }
           : undefined,
       slices: (object) => (object === 7 ? [slice] : []),
       cut: () => undefined,

@@ -80,7 +80,8 @@ def outlines(
         highest = likely.argmax(0)
         found = []
         for name, numbers in parts.items():
-            mask, share = np.isin(highest, numbers), likely[numbers].sum(axis=0)
+            # shares that add up to a little more than 1 are rounded
+            mask, share = np.isin(highest, numbers), np.minimum(likely[numbers].sum(axis=0), 1)
             if np.count_nonzero(mask) >= least:
                 both = np.count_nonzero(mask) + float(share.sum())
                 found.append(Outline(name, mask, share, 2 * float(share[mask].sum()) / both))

@@ -170,8 +170,9 @@ def _frame(head: dict[str, Any], encoding: int, payload: bytes) -> MaskFrame:
         predicted_iou=_number(head.get("predicted_iou")),
         expected_dice=_number(head.get("expected_dice")),
         base=int(head["base"]),
+        unfamiliar=head.get("unfamiliar") is True,
+        ambiguous=head.get("ambiguous") is True,
         **{name: _number(head.get(name)) for name in _IF_KNOWN},
-        **{name: head.get(name) is True for name in _IF_TRUE},
     )
 
 

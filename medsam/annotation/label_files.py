@@ -17,6 +17,7 @@ from medsam.data.manifest import Case, Label
 from medsam.errors import InputError
 from medsam.evaluation.tables import file_name
 from medsam.geometry import VolumeGeometry
+from medsam.io.label_sets import Overlap
 from medsam.io.save import save_labels
 from medsam.io.structure_names import plain_name
 from medsam.masks import PackedMasks
@@ -77,15 +78,22 @@ def write_label(
     return LabelFiles(label, tuple(path for paths in label.values() for path in paths))
 
 
-def label_map(masks: PackedMasks, numbers: Mapping[str, int], geometry: VolumeGeometry) -> LabelVolume | None:
-    """One number a voxel; None where two structures share one. Every structure of `numbers` has its name there."""
+def label_map(
+    masks: PackedMasks, numbers: Mapping[str, int], geometry: VolumeGeometry, overlap: Overlap = "error"
+) -> LabelVolume | None:
+    """One number a voxel. Every structure of `numbers` has its name there.
+
+    overlap: which of several structures has a voxel that they share, by their numbers; with "error" there is no map of
+    such, and None comes back.
+    """
     top = max(numbers.values(), default=0)
     array = np.zeros(geometry.shape, dtype=np.uint8 if top < 256 else np.uint16)
-    for name in masks:
+    for name in sorted(masks, key=lambda one: numbers[one]):
         mask = masks[name]
-        if array[mask].any():
+        taken = mask & (array > 0)
+        if overlap == "error" and taken.any():
             return None
-        array[mask] = numbers[name]
+        array[mask & ~taken if overlap == "first" else mask] = numbers[name]
     return LabelVolume(array, geometry, {number: name for name, number in numbers.items()})
 
 

@@ -13,6 +13,8 @@ from medsam.errors import InputError, counted
 from medsam.progress import progress_bars
 
 _LAYOUTS = ("manifest", "nifti", "seg", "nnunet", "decathlon", "coco", "sa1b", "csv")
+# of one number a voxel
+_DENSE = ("nnunet", "decathlon")
 _STATUSES = ("proposed", "accepted", "edited", "rejected", "approved")
 
 
@@ -30,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"only masks that are these, of {', '.join(_STATUSES)} (default: accepted, edited, approved)",
     )
     parser.add_argument("--structures", type=comma_names, metavar="NAME,...", help="only these (default: all)")
+    parser.add_argument(
+        "--overlap",
+        choices=("error", "first", "last"),
+        default="error",
+        help="of nnunet and decathlon: which structure, in the project's order, has a voxel that several share, as a "
+        "tumour within an organ (default: error)",
+    )
     parser.add_argument("--side", choices=("train", "val", "test"), help="only scans of this side (default: all)")
     parser.add_argument("--licence", metavar="TEXT", help="under which the data set is passed on; for its card")
     parser.add_argument("--json", action="store_true", help="counts on stdout, as JSON")
@@ -47,7 +56,15 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"There is no `status` {unknown[0]!r}; use {', '.join(_STATUSES)}.", parameter="status")
     structures = None if arguments.structures is None else tuple(arguments.structures)
     statuses = tuple(arguments.status) if arguments.status else DONE
-    request = ExportRequest(arguments.format, statuses, structures, arguments.side, arguments.licence)
+    if arguments.overlap != "error" and arguments.format not in _DENSE:
+        raise InputError(
+            f"`overlap` is for {' and '.join(_DENSE)}: {arguments.format} holds structures that share voxels as they "
+            "are. Leave it out.",
+            parameter="overlap",
+        )
+    request = ExportRequest(
+        arguments.format, statuses, structures, arguments.side, arguments.licence, arguments.overlap
+    )
     with AnnotationProject.open(arguments.project) as project, progress_bars("Scans") as (progress,):
         told = export(project, request, arguments.out, progress)
     if arguments.json:

@@ -63,8 +63,9 @@ def main() -> None:
     told(f"round: {found['why']}")
     found = json.loads(medsam("annotate", "propose", str(project), "--limit", "8", "--json", threads=threads))
     told(f"proposed: {found['masks']} masks on {found['scans']} scans")
-    for layout in ("nnunet", "seg"):
-        words = ["annotate", "export", str(project), "--format", layout, "--out", str(arguments.out / layout)]
+    # masks that were drawn one by one share some voxels where they meet
+    for layout, more in (("nnunet", ["--overlap", "last"]), ("seg", [])):
+        words = ["annotate", "export", str(project), "--format", layout, "--out", str(arguments.out / layout), *more]
         medsam(*words, threads=threads)
     told("exported: " + ", ".join(sorted(path.name for path in (arguments.out / "nnunet").iterdir())))
 

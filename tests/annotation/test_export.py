@@ -103,6 +103,20 @@ def test_label_maps_alone_and_structures_that_share_voxels(made, tmp_path):
     np.testing.assert_array_equal(disc["disc"], drawn(0)[1] == 1)
     with pytest.raises(InputError, match="Scan c0: structures share voxels"):
         export(made, ExportRequest("decathlon"), tmp_path / "other")
+    shared, only = disc["disc"] & bar["bar"], disc["disc"] & ~bar["bar"]
+    for overlap in ("first", "last"):
+        told = export(made, ExportRequest("decathlon", side="train", overlap=overlap), tmp_path / overlap)
+        assert any(
+            f"are in several structures: the {overlap} of them, in the project's order, has them" in remark
+            for remark in told["remarks"]
+        )
+        case = next(one for one in read_manifest(tmp_path / overlap).cases if one.id == "c0")
+        labels = case.load_references(case.load_image())
+        # by the project's order
+        kept = sorted(("disc", "bar"), key=made.labels.__getitem__)[-1 if overlap == "last" else 0]
+        assert labels[kept][shared].all()
+        assert not labels["bar" if kept == "disc" else "disc"][shared].any()
+        assert labels["disc"][only].all()
     export(made, ExportRequest("decathlon", structures=("bar",)), tmp_path / "alone")
     assert read_manifest(tmp_path / "alone").labels == {"bar": 1}
 
@@ -236,5 +250,7 @@ def test_the_command(made, tmp_path, capsys):
     assert "There is no mask to export" in capsys.readouterr().err
     assert main([*words, "--structures", "liver"]) == 2
     assert "no structure 'liver'; it has: disc, bar" in capsys.readouterr().err
+    assert main([*words, "--overlap", "last"]) == 2
+    assert "--overlap is for nnunet and decathlon: csv holds" in capsys.readouterr().err
     assert main(words) == 0
     assert "24 masks on 3 scans of 3 patients" in capsys.readouterr().out

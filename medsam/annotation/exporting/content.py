@@ -12,6 +12,7 @@ from medsam.annotation.label_files import joined_masks
 from medsam.annotation.project import AnnotationProject
 from medsam.data.manifest import Case
 from medsam.errors import InputError
+from medsam.io.label_sets import Overlap
 from medsam.masks import PackedMasks
 from medsam.store.annotations import DONE
 from medsam.store.project_records import MAKING, Annotation, Effort, Side, Status, StoredScan
@@ -21,13 +22,17 @@ from medsam.volume import Volume
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """layout: a key of `export.LAYOUTS`. structures, side: None for all. licence: for the card, as the user says it."""
+    """layout: a key of `export.LAYOUTS`. structures, side: None for all. licence: for the card, as the user says it.
+
+    overlap: which structure has a voxel of several where a layout has one number a voxel, in the project's order.
+    """
 
     layout: str
     statuses: tuple[Status, ...] = DONE
     structures: tuple[str, ...] | None = None
     side: Side | None = None
     licence: str | None = None
+    overlap: Overlap = "error"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ Sources: the nnU-Net documentation, dataset format; Antonelli et al. 2022 (Decat
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,13 +125,15 @@ class _Dense:
 
     def write(self, content: ScanContent, folder: Path) -> dict[str, Any]:
         name, numbers = content.scan.name, content.asked.numbers
-        labels = label_map(content.masks, numbers, content.image.geometry)
+        labels = label_map(content.masks, numbers, content.image.geometry, content.asked.request.overlap)
         if labels is None:
             raise InputError(
-                f"Scan {name}: structures share voxels, and this layout has one number a voxel. Export them one by one "
-                "(`structures`), or take `format` manifest.",
-                parameter=("structures", "format"),
+                f"Scan {name}: structures share voxels, and this layout has one number a voxel. Say which of them has "
+                "it, the first or the last, with `overlap`; or export them one by one (`structures`), or take `format` "
+                "manifest.",
+                parameter=("overlap", "structures", "format"),
             )
+        shared = sum(content.masks.compact(one).area for one in content.masks) - int(np.count_nonzero(labels.array))
         known = content.known_slices()
         if known is not None and len(known) == content.image.geometry.plane(content.rows[0].axis).count:
             known = None
@@ -158,6 +160,7 @@ class _Dense:
             "modality": content.image.modality,
             "channels": len(channels),
             "partial": known is not None,
+            "shared": shared,
         }
 
 
@@ -192,7 +195,7 @@ class NnunetLayout(_Dense):
             # its own folds would put scans of one patient on two sides
             split = {"train": [name for name in training if name not in val], "val": sorted(val)}
             write_text(folder / "splits_final.json", json.dumps([split], indent=1) + "\n")
-        return []
+        return _shared(about, asked)
 
 
 class DecathlonLayout(_Dense):
@@ -227,12 +230,25 @@ class DecathlonLayout(_Dense):
         write_text(folder / "dataset.json", json.dumps(document, indent=1) + "\n")
         partial = sum(part["partial"] for part in about)
         if not partial:
-            return []
+            return _shared(about, asked)
         return [
+            *_shared(about, asked),
             f"{counted(partial, 'scan')} of {len(about)} {'was' if partial == 1 else 'were'} looked at on some slices "
             "alone, and this layout has no word for the others: they count as background though structures may be "
-            "there. Do not train on whole volumes of it; nnU-Net's layout has such slices ignored."
+            "there. Do not train on whole volumes of it; nnU-Net's layout has such slices ignored.",
         ]
+
+
+def _shared(about: Sequence[Mapping[str, Any]], asked: Asked) -> list[str]:
+    """A remark on voxels that are in several structures, where there are any."""
+    voxels, scans = sum(part["shared"] for part in about), sum(part["shared"] > 0 for part in about)
+    if not voxels:
+        return []
+    lie = "is" if voxels == 1 else "are"
+    return [
+        f"{counted(voxels, 'voxel')} of {counted(scans, 'scan')} {lie} in several structures: "
+        f"the {asked.request.overlap} of them, in the project's order, has them here."
+    ]
 
 
 def _with_ignored(labels: LabelVolume, content: ScanContent, known: frozenset[int], number: int) -> LabelVolume:

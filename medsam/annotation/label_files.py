@@ -17,7 +17,7 @@ from medsam.data.manifest import Case, Label
 from medsam.errors import InputError
 from medsam.evaluation.tables import file_name
 from medsam.geometry import VolumeGeometry
-from medsam.io.label_sets import Overlap
+from medsam.io.label_sets import Overlap, painted
 from medsam.io.save import save_labels
 from medsam.io.structure_names import plain_name
 from medsam.masks import PackedMasks
@@ -86,14 +86,9 @@ def label_map(
     overlap: which of several structures has a voxel that they share, by their numbers; with "error" there is no map of
     such, and None comes back.
     """
-    top = max(numbers.values(), default=0)
-    array = np.zeros(geometry.shape, dtype=np.uint8 if top < 256 else np.uint16)
-    for name in sorted(masks, key=lambda one: numbers[one]):
-        mask = masks[name]
-        taken = mask & (array > 0)
-        if overlap == "error" and taken.any():
-            return None
-        array[mask & ~taken if overlap == "first" else mask] = numbers[name]
+    array, shared = painted(masks, sorted(masks, key=lambda one: numbers[one]), numbers, geometry, overlap)
+    if shared and overlap == "error":
+        return None
     return LabelVolume(array, geometry, {number: name for name, number in numbers.items()})
 
 

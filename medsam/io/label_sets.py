@@ -8,7 +8,7 @@ Letters: K, J, I of the scan's grid.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -126,6 +126,30 @@ def _told_apart(numbers: Mapping[str, int]) -> bool:
     return len(set(numbers.values())) == len(numbers) and all(0 < n <= _MOST_LABELS for n in numbers.values())
 
 
+def painted(
+    masks: PackedMasks,
+    order: Iterable[str],
+    numbers: Mapping[str, int],
+    geometry: VolumeGeometry,
+    overlap: Overlap = "last",
+) -> tuple[np.ndarray, dict[str, int]]:
+    """One number a voxel, uint8 or uint16 (K, J, I), and how many voxels two structures share, by their names.
+
+    order: of the structures; a voxel of several goes to the first of them, or else to the last.
+    """
+    array = np.zeros(geometry.shape, dtype=np.uint8 if max(numbers.values(), default=0) < 256 else np.uint16)
+    shared: dict[str, int] = {}
+    names = {number: name for name, number in numbers.items()}
+    for name in order:
+        compact = masks.compact(name)
+        part, crop = array[compact.part], compact.crop
+        taken = crop & (part > 0)
+        for number in np.unique(part[taken]).tolist():
+            shared[f"{names[number]!r} and {name!r}"] = int(np.count_nonzero(taken & (part == number)))
+        part[crop & ~taken if overlap == "first" else crop] = numbers[name]
+    return array, shared
+
+
 def as_label_map(
     labels: LabelSet, geometry: VolumeGeometry, overlap: Overlap = "error"
 ) -> tuple[LabelVolume, list[str]]:
@@ -136,16 +160,8 @@ def as_label_map(
     Raises InputError where structures overlap and it is "error".
     """
     numbers = labels.numbers or {name: n for n, name in enumerate(labels.masks, start=1)}
-    array = np.zeros(geometry.shape, dtype=np.uint8 if max(numbers.values(), default=0) < 256 else np.uint16)
-    shared: dict[str, int] = {}
     names = {number: name for name, number in numbers.items()}
-    for name in labels.masks:
-        compact = labels.masks.compact(name)
-        part, crop = array[compact.part], compact.crop
-        taken = crop & (part > 0)
-        for number in np.unique(part[taken]).tolist():
-            shared[f"{names[number]!r} and {name!r}"] = int(np.count_nonzero(taken & (part == number)))
-        part[crop & ~taken if overlap == "first" else crop] = numbers[name]
+    array, shared = painted(labels.masks, labels.masks, numbers, geometry, overlap)
     if shared and overlap == "error":
         pair, voxels = next(iter(shared.items()))
         more = f", and {counted(len(shared) - 1, 'more pair')}" if len(shared) > 1 else ""

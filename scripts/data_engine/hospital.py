@@ -48,10 +48,10 @@ def main() -> None:
     told(medsam(*init, "--gold", "0", "--second", "0", threads=threads).strip().splitlines()[-1])
     with AnnotationProject.open(project) as opened:
         # the annotator knows whom it sees
-        folders = {scan.name: Path(str(opened.case(scan).image)) for scan in opened.store.scans()}
+        folders = {scan.name: str(opened.case(scan).image) for scan in opened.store.scans()}
 
     def truth_of(scan: str) -> Truth:
-        (number,) = re.findall(r"export(\d+)", str(folders[scan]))
+        (number,) = re.findall(r"export(\d+)", folders[scan])
         label = arguments.data / "labelsTr" / images[int(number) - 1].name
         grid = load_volume(dicom / f"export{number}" / "S1").geometry
         return load_labels(label, grid, {name: value for value, name in enumerate(NAMES, start=1)})
